@@ -1,0 +1,185 @@
+//! `DaskCluster`: a scheduler, its Service and a default group of workers.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{PodSpec, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr};
+
+use crate::pod_spec::deserialize_pod_spec;
+
+/// Desired state of a Dask cluster.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "kubernetes.dask.org",
+    version = "v1",
+    kind = "DaskCluster",
+    plural = "daskclusters",
+    singular = "daskcluster",
+    shortname = "daskcluster",
+    shortname = "dsk",
+    namespaced,
+    status = "DaskClusterStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    doc = "A Dask scheduler, its Service and the workers that belong to it.",
+    scale(
+        spec_replicas_path = ".spec.worker.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Workers", type_ = "integer", json_path = ".spec.worker.replicas", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.scheduler.address", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DaskClusterSpec {
+    /// Seconds without work after which the cluster is deleted; 0 means never.
+    #[serde(default)]
+    pub idle_timeout: i64,
+    /// The scheduler's pod and Service.
+    pub scheduler: SchedulerSpec,
+    /// The default worker group.
+    pub worker: WorkerSpec,
+}
+
+/// The scheduler's pod template and Service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SchedulerSpec {
+    /// Labels and annotations added to the scheduler's Deployment, Pod and Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMetadata>,
+    /// Pod of the scheduler.
+    #[serde(deserialize_with = "deserialize_pod_spec")]
+    pub spec: PodSpec,
+    /// Service in front of the scheduler, created as written.
+    pub service: ServiceSpec,
+}
+
+/// A worker's pod template and the wanted number of workers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkerSpec {
+    /// Labels and annotations added to the worker group and its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMetadata>,
+    /// Wanted number of worker pods.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0))]
+    pub replicas: i32,
+    /// Pod of each worker.
+    #[serde(deserialize_with = "deserialize_pod_spec")]
+    pub spec: PodSpec,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// The labels and annotations a user may add to generated objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TemplateMetadata {
+    /// Labels to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Where a cluster is in its life, in the words of dask-kubernetes.
+///
+/// `Running` only says that the scheduler's Service can be resolved; real readiness is in the conditions,
+/// because unmodified clients delete a cluster whose phase is not `Running` in time.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display, EnumString, IntoStaticStr,
+)]
+pub enum ClusterPhase {
+    /// Seen by the operator; its objects are being made.
+    Created,
+    /// Its load balancer has no address yet.
+    Pending,
+    /// Its Service exists. Never left again.
+    Running,
+    /// Its name cannot be used; nothing is made.
+    Error,
+}
+
+/// Observed state of a Dask cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DaskClusterStatus {
+    /// Phase as dask-kubernetes defines it; see the conditions for readiness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<ClusterPhase>,
+    /// Ready, SchedulerReady, WorkersReady.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Worker pods that exist in the default group.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Worker pods of the default group that are ready.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Ready and wanted workers of all groups, as `ready/wanted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// Label selector of the default group's worker pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The scheduler as it was last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerStatus>,
+    /// Worker counts of each group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupCounts>,
+}
+
+/// The scheduler as it was last seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SchedulerStatus {
+    /// Address for workers and clients in the cluster, such as `tcp://demo-scheduler.ns.svc:8786`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// URL of the dashboard inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<String>,
+    /// Name of the scheduler's pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Container restarts of that pod.
+    #[serde(default)]
+    pub restarts: i32,
+}
+
+/// Number of worker pods of one group, by state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GroupCounts {
+    /// Name of the DaskWorkerGroup.
+    pub name: String,
+    /// Wanted.
+    pub desired: i32,
+    /// Not on a node yet.
+    pub pending: i32,
+    /// On a node, not ready yet.
+    pub starting: i32,
+    /// Ready.
+    pub ready: i32,
+    /// Ended for good, waiting to be replaced.
+    pub failed: i32,
+    /// On their way out.
+    pub terminating: i32,
+}

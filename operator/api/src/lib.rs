@@ -1,0 +1,34 @@
+//! The API of the Dask operator: the custom resources of group `kubernetes.dask.org/v1` and the vocabulary
+//! that every other crate shares (names, labels, conditions, reasons).
+//!
+//! The four kinds are a strict superset of those of `dask-kubernetes` 2026.3.0, so that its manifests and
+//! clients work unchanged. This crate has no client and no clock.
+
+pub mod address;
+pub mod autoscaler;
+pub mod cluster;
+pub mod conditions;
+pub mod crd;
+pub mod group;
+pub mod job;
+pub mod labels;
+pub mod names;
+mod pod_spec;
+pub mod quantity;
+pub mod reason;
+
+pub use autoscaler::{DaskAutoscaler, DaskAutoscalerSpec};
+pub use cluster::{
+    ClusterPhase, DaskCluster, DaskClusterSpec, DaskClusterStatus, GroupCounts, SchedulerSpec, SchedulerStatus,
+    TemplateMetadata, WorkerSpec,
+};
+pub use conditions::{ConditionType, Conditions};
+pub use group::{DaskWorkerGroup, DaskWorkerGroupSpec, DaskWorkerGroupStatus, WorkerFailures};
+pub use job::{DaskJob, DaskJobSpec, DaskJobStatus, JobClusterTemplate, JobRunnerSpec, JobStatus};
+pub use names::{ClusterName, GroupName, InvalidName};
+pub use reason::Reason;
+
+/// API group of all kinds.
+pub const GROUP: &str = "kubernetes.dask.org";
+/// The one served and stored version.
+pub const VERSION: &str = "v1";
