@@ -1,5 +1,7 @@
 //! `DaskAutoscaler`: the bounds between which a cluster's default group is scaled.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column has a type and a priority")]
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

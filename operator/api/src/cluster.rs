@@ -1,5 +1,7 @@
 //! `DaskCluster`: a scheduler, its Service and a default group of workers.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column has a type and a priority")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PodSpec, ServiceSpec};
@@ -47,6 +49,7 @@ use crate::pod_spec::deserialize_pod_spec;
 pub struct DaskClusterSpec {
     /// Seconds without work after which the cluster is deleted; 0 means never.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub idle_timeout: i64,
     /// The scheduler's pod and Service.
     pub scheduler: SchedulerSpec,
@@ -60,10 +63,10 @@ pub struct SchedulerSpec {
     /// Labels and annotations added to the scheduler's Deployment, Pod and Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
-    /// Pod of the scheduler.
+    /// Pod of the scheduler, as in `kubectl explain pod.spec`.
     #[serde(deserialize_with = "deserialize_pod_spec")]
     pub spec: PodSpec,
-    /// Service in front of the scheduler, created as written.
+    /// Service in front of the scheduler, created as written; as in `kubectl explain service.spec`.
     pub service: ServiceSpec,
 }
 
@@ -77,7 +80,7 @@ pub struct WorkerSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 0))]
     pub replicas: i32,
-    /// Pod of each worker.
+    /// Pod of each worker, as in `kubectl explain pod.spec`.
     #[serde(deserialize_with = "deserialize_pod_spec")]
     pub spec: PodSpec,
 }
@@ -122,7 +125,7 @@ pub struct DaskClusterStatus {
     /// Phase as dask-kubernetes defines it; see the conditions for readiness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<ClusterPhase>,
-    /// Ready, SchedulerReady, WorkersReady.
+    /// Conditions `Ready`, `SchedulerReady` and `WorkersReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status describes.

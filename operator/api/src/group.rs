@@ -1,5 +1,7 @@
 //! `DaskWorkerGroup`: workers of one kind that belong to a cluster.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column has a type and a priority")]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -48,7 +50,7 @@ pub struct DaskWorkerGroupSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DaskWorkerGroupStatus {
-    /// WorkersReady.
+    /// Condition `WorkersReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status describes.
@@ -77,6 +79,9 @@ pub struct DaskWorkerGroupStatus {
 pub struct WorkerFailures {
     /// Failures in a row without a quiet period between them.
     pub consecutive: i32,
+    /// Names of failed pods that are counted already and wait to be replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
     /// Reason of the last one.
     pub last_reason: String,
     /// What happened, in one sentence that names the pod.

@@ -55,7 +55,7 @@ pub struct JobRunnerSpec {
     /// Labels and annotations of the runner pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
-    /// The runner pod; `restartPolicy` defaults to `OnFailure`.
+    /// The runner pod, as in `kubectl explain pod.spec`; `restartPolicy` defaults to `OnFailure`.
     #[serde(deserialize_with = "deserialize_pod_spec")]
     pub spec: PodSpec,
 }

@@ -19,8 +19,8 @@ pub mod reason;
 
 pub use autoscaler::{DaskAutoscaler, DaskAutoscalerSpec};
 pub use cluster::{
-    ClusterPhase, DaskCluster, DaskClusterSpec, DaskClusterStatus, GroupCounts, SchedulerSpec, SchedulerStatus,
-    TemplateMetadata, WorkerSpec,
+    ClusterPhase, DaskCluster, DaskClusterSpec, DaskClusterStatus, GroupCounts, SchedulerSpec,
+    SchedulerStatus, TemplateMetadata, WorkerSpec,
 };
 pub use conditions::{ConditionType, Conditions};
 pub use group::{DaskWorkerGroup, DaskWorkerGroupSpec, DaskWorkerGroupStatus, WorkerFailures};

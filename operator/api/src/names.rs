@@ -94,8 +94,8 @@ impl GroupName {
     #[must_use]
     pub fn worker(&self, group_uid: &str, ordinal: i64) -> String {
         let hash = Sha256::digest(format!("{group_uid}/{ordinal}"));
-        let hex: String = hash.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-worker-{hex}", self.0)
+        let number = hash.iter().take(5).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        format!("{}-worker-{number:010x}", self.0)
     }
 
     /// Label selector of the group's worker pods.

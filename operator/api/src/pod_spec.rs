@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn nulls_are_absent_fields() {
-        let spec = parse(json!({"containers": [{"name": "worker", "env": null, "resources": null}]})).unwrap();
+        let spec =
+            parse(json!({"containers": [{"name": "worker", "env": null, "resources": null}]})).unwrap();
         assert!(spec.containers[0].env.is_none());
         assert!(spec.containers[0].resources.is_none());
     }

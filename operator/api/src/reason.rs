@@ -3,7 +3,9 @@
 use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
 /// Why something is as it is, or what the operator did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, EnumIter, EnumString, IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, EnumIter, EnumString, IntoStaticStr,
+)]
 pub enum Reason {
     /// All is as wanted.
     AllReady,
@@ -17,6 +19,8 @@ pub enum Reason {
     Accepted,
     /// The scheduler's load balancer has no address yet.
     WaitingForLoadBalancer,
+    /// An object of an earlier owner with the same name has to go first.
+    WaitingForDeletion,
 
     /// The name cannot be used for the objects that must be derived from it.
     InvalidName,
@@ -24,7 +28,7 @@ pub enum Reason {
     InvalidPod,
     /// An admission plugin, webhook or policy refused an object.
     AdmissionRefused,
-    /// A ResourceQuota left no room.
+    /// A `ResourceQuota` left no room.
     QuotaExceeded,
     /// The operator lacks a right.
     Forbidden,
@@ -37,7 +41,7 @@ pub enum Reason {
     ImagePullFailed,
     /// No node can take the pod.
     Unschedulable,
-    /// A container cannot be created, for example because a ConfigMap or Secret is missing.
+    /// A container cannot be created, for example because a `ConfigMap` or Secret is missing.
     ContainerCannotStart,
     /// A container keeps crashing.
     CrashLoop,
@@ -72,6 +76,7 @@ impl Reason {
                 | Self::Scaling
                 | Self::Accepted
                 | Self::WaitingForLoadBalancer
+                | Self::WaitingForDeletion
                 | Self::ScaledUp
                 | Self::ScaledDown
                 | Self::WorkerReplaced

@@ -1,0 +1,81 @@
+//! Which changes of conditions a person is told about by an Event.
+
+use dask_operator_api::Reason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use dask_operator_api::ConditionType;
+
+/// Something to tell by an Event and a metric; reason and message are the condition's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The condition's reason.
+    pub reason: Reason,
+    /// The condition's message.
+    pub message: String,
+    /// A Warning, rather than the news that all is well again.
+    pub warning: bool,
+}
+
+/// The conditions whose reason became, or ceased to be, a problem. `Ready` only sums up the others.
+#[must_use]
+pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcement> {
+    let summary: &str = ConditionType::Ready.into();
+    let mut news = Vec::new();
+    for condition in after.iter().filter(|condition| condition.type_ != summary) {
+        let old = before.iter().find(|old| old.type_ == condition.type_);
+        if old.is_some_and(|old| old.reason == condition.reason) {
+            continue;
+        }
+        let was_problem = old.and_then(reason).is_some_and(Reason::is_problem);
+        if let Some(reason) = reason(condition)
+            && (reason.is_problem() || was_problem)
+        {
+            news.push(Announcement {
+                reason,
+                message: condition.message.clone(),
+                warning: reason.is_problem(),
+            });
+        }
+    }
+    news
+}
+
+fn reason(condition: &Condition) -> Option<Reason> {
+    condition.reason.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use dask_operator_api::Conditions;
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn conditions(reason: Reason) -> Vec<Condition> {
+        let now = Time(Timestamp::UNIX_EPOCH);
+        Conditions::new(&[], Some(1), &now)
+            .set(ConditionType::SchedulerReady, Some(reason == Reason::AllReady), reason, "words")
+            .set(ConditionType::Ready, Some(reason == Reason::AllReady), reason, "words")
+            .build()
+    }
+
+    #[test]
+    fn a_new_problem_is_a_warning_once() {
+        let news = announcements(&[], &conditions(Reason::ImagePullFailed));
+        assert_eq!(
+            news,
+            [Announcement { reason: Reason::ImagePullFailed, message: "words".to_owned(), warning: true }]
+        );
+        let same = announcements(&conditions(Reason::ImagePullFailed), &conditions(Reason::ImagePullFailed));
+        assert_eq!(same, []);
+    }
+
+    #[test]
+    fn recovery_is_news_but_ordinary_progress_is_not() {
+        let news = announcements(&conditions(Reason::ImagePullFailed), &conditions(Reason::AllReady));
+        assert_eq!(news.iter().map(|n| (n.reason, n.warning)).collect::<Vec<_>>(), [(Reason::AllReady, false)]);
+        assert_eq!(announcements(&conditions(Reason::Starting), &conditions(Reason::AllReady)), []);
+        assert_eq!(announcements(&[], &conditions(Reason::Starting)), []);
+    }
+}

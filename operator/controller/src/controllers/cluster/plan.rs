@@ -1,0 +1,44 @@
+//! What is to be done for a cluster.
+
+use std::time::Duration;
+
+use dask_operator_api::DaskWorkerGroup;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use serde_json::Value;
+
+use crate::controllers::Obstacle;
+
+/// The writes that bring a cluster nearer to its spec, in the order in which they are made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterPlan {
+    /// The Service is created.
+    pub service: Option<Box<Service>>,
+    /// Merge patch of the existing Service.
+    pub service_patch: Option<Value>,
+    /// The Deployment is created.
+    pub deployment: Option<Box<Deployment>>,
+    /// Merge patch of the existing Deployment.
+    pub deployment_patch: Option<Value>,
+    /// The default group is created.
+    pub default_group: Option<Box<DaskWorkerGroup>>,
+    /// Merge patch of the existing default group.
+    pub default_group_patch: Option<Value>,
+    /// Why something that is missing is not made.
+    pub obstacle: Option<Obstacle>,
+    /// When to look again without being woken.
+    pub requeue_after: Option<Duration>,
+}
+
+impl ClusterPlan {
+    /// Whether nothing is to be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.service.is_none()
+            && self.service_patch.is_none()
+            && self.deployment.is_none()
+            && self.deployment_patch.is_none()
+            && self.default_group.is_none()
+            && self.default_group_patch.is_none()
+    }
+}

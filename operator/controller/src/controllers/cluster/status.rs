@@ -1,0 +1,175 @@
+//! The status of a cluster, from what was observed. Pure: no client, no clock.
+
+use dask_operator_api::{
+    ClusterName, ClusterPhase, ConditionType, Conditions, DaskClusterStatus, Reason, SchedulerStatus,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::build::{port_named, scheduler_address};
+use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
+use crate::cluster_cache::snapshot::ClusterSnapshot;
+use crate::controllers::Obstacle;
+use crate::controllers::counts::group_counts;
+
+/// What a check found: the condition's status, reason and message.
+type Finding = (Option<bool>, Reason, String);
+
+/// The status that describes `snapshot`. `obstacle` is what keeps the operator from making what is missing.
+#[must_use]
+pub fn status(
+    snapshot: &ClusterSnapshot,
+    obstacle: Option<&Obstacle>,
+    previous: &DaskClusterStatus,
+    now: Timestamp,
+) -> DaskClusterStatus {
+    let cluster = &snapshot.cluster;
+    let groups: Vec<_> = snapshot.groups.iter().map(group_counts).collect();
+    let ready: i32 = groups.iter().map(|group| group.ready).sum();
+    let desired: i32 = groups.iter().map(|group| group.desired).sum();
+    let default_name = format!("{}-default", cluster.name_any());
+    let default = groups.iter().find(|group| group.name == default_name);
+
+    let scheduler = scheduler_finding(snapshot, obstacle);
+    let workers = workers_finding(snapshot, ready, desired);
+    let summary = summary_finding(&scheduler, &workers);
+    let time = Time(now);
+    let conditions = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
+        .set(ConditionType::Ready, summary.0, summary.1, &summary.2)
+        .set(ConditionType::SchedulerReady, scheduler.0, scheduler.1, &scheduler.2)
+        .set(ConditionType::WorkersReady, workers.0, workers.1, &workers.2)
+        .build();
+
+    DaskClusterStatus {
+        phase: Some(phase(snapshot, obstacle, previous.phase)),
+        conditions,
+        observed_generation: cluster.metadata.generation,
+        replicas: default.map_or(0, |group| group.pending + group.starting + group.ready),
+        ready_replicas: default.map_or(0, |group| group.ready),
+        ready: Some(format!("{ready}/{desired}")),
+        selector: default_selector(&cluster.name_any()),
+        scheduler: Some(scheduler_status(snapshot)),
+        groups,
+    }
+}
+
+/// The phase, in dask-kubernetes' meaning. `Running` is never left: clients would take the cluster for broken.
+fn phase(snapshot: &ClusterSnapshot, obstacle: Option<&Obstacle>, previous: Option<ClusterPhase>) -> ClusterPhase {
+    if obstacle.is_some_and(|obstacle| obstacle.reason == Reason::InvalidName) {
+        return ClusterPhase::Error;
+    }
+    let service = snapshot.service.as_deref().filter(|service| belongs(service, snapshot));
+    match (previous, service) {
+        (Some(ClusterPhase::Running), _) => ClusterPhase::Running,
+        (_, None) => ClusterPhase::Created,
+        (_, Some(service)) if awaits_load_balancer(service) => ClusterPhase::Pending,
+        (_, Some(_)) => ClusterPhase::Running,
+    }
+}
+
+fn belongs(service: &ServiceRecord, snapshot: &ClusterSnapshot) -> bool {
+    service.owner_uid.as_deref() == snapshot.cluster.metadata.uid.as_deref()
+}
+
+fn awaits_load_balancer(service: &ServiceRecord) -> bool {
+    service.spec.type_.as_deref() == Some("LoadBalancer") && !service.has_ingress
+}
+
+/// The scheduler pod that counts: the newest that is not on its way out.
+fn scheduler_pod(snapshot: &ClusterSnapshot) -> Option<&PodRecord> {
+    snapshot.scheduler_pods.iter().map(AsRef::as_ref).rfind(|pod| pod.state != PodState::Terminating)
+}
+
+fn scheduler_finding(snapshot: &ClusterSnapshot, obstacle: Option<&Obstacle>) -> Finding {
+    let checks = [standing_obstacle, pod_problem, replica_failure, load_balancer, pod_progress];
+    checks
+        .iter()
+        .find_map(|check| check(snapshot, obstacle))
+        .unwrap_or_else(|| (Some(true), Reason::AllReady, "the scheduler is ready".to_owned()))
+}
+
+fn standing_obstacle(_: &ClusterSnapshot, obstacle: Option<&Obstacle>) -> Option<Finding> {
+    obstacle.map(|obstacle| (Some(false), obstacle.reason, obstacle.message.clone()))
+}
+
+fn pod_problem(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Finding> {
+    let pod = scheduler_pod(snapshot).filter(|pod| pod.state != PodState::Ready)?;
+    pod.problem.as_ref().map(|problem| (Some(false), problem.reason, problem.message.clone()))
+}
+
+/// The Deployment cannot make its pod; its message is the API server's.
+fn replica_failure(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Finding> {
+    if scheduler_pod(snapshot).is_some() {
+        return None;
+    }
+    let message = snapshot.deployment.as_ref()?.replica_failure.as_ref()?;
+    let reason =
+        if message.contains("exceeded quota") { Reason::QuotaExceeded } else { Reason::AdmissionRefused };
+    Some((Some(false), reason, format!("the scheduler's pod cannot be created: {message}")))
+}
+
+fn load_balancer(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Finding> {
+    let service = snapshot.service.as_deref().filter(|service| awaits_load_balancer(service))?;
+    let message = format!("Service \"{}\" has no load balancer address yet", service.name);
+    Some((Some(false), Reason::WaitingForLoadBalancer, message))
+}
+
+fn pod_progress(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Finding> {
+    match scheduler_pod(snapshot) {
+        None => Some((Some(false), Reason::Starting, "the scheduler's pod is being created".to_owned())),
+        Some(pod) if pod.state == PodState::Ready => None,
+        Some(pod) => Some((Some(false), Reason::Starting, format!("pod \"{}\" is starting", pod.name))),
+    }
+}
+
+/// What the groups say of their workers: the first problem, or how far they are.
+fn workers_finding(snapshot: &ClusterSnapshot, ready: i32, desired: i32) -> Finding {
+    let type_: &str = ConditionType::WorkersReady.into();
+    for members in &snapshot.groups {
+        let conditions = members.group.status.iter().flat_map(|status| &status.conditions);
+        let problem = conditions
+            .filter(|condition| condition.type_ == type_ && condition.status == "False")
+            .find_map(|condition| Some((condition.reason.parse::<Reason>().ok()?, &condition.message)))
+            .filter(|(reason, _)| reason.is_problem());
+        if let Some((reason, message)) = problem {
+            return (Some(false), reason, format!("group \"{}\": {message}", members.group.name_any()));
+        }
+    }
+    if desired == 0 {
+        return (Some(true), Reason::ScaledToZero, "no workers are wanted".to_owned());
+    }
+    let message = format!("{ready} of {desired} workers are ready");
+    match ready.cmp(&desired) {
+        std::cmp::Ordering::Less => (Some(false), Reason::Starting, message),
+        std::cmp::Ordering::Equal => (Some(true), Reason::AllReady, message),
+        std::cmp::Ordering::Greater => (Some(true), Reason::Scaling, message),
+    }
+}
+
+/// Ready when both are; otherwise the one that is not, the scheduler before the workers.
+fn summary_finding(scheduler: &Finding, workers: &Finding) -> Finding {
+    let blocking = [scheduler, workers].into_iter().find(|finding| finding.0 != Some(true));
+    blocking.cloned().unwrap_or_else(|| (Some(true), Reason::AllReady, workers.2.clone()))
+}
+
+fn scheduler_status(snapshot: &ClusterSnapshot) -> SchedulerStatus {
+    let address = scheduler_address(&snapshot.cluster);
+    let service = &snapshot.cluster.spec.scheduler.service;
+    let pod = scheduler_pod(snapshot);
+    SchedulerStatus {
+        address: Some(address.to_string()),
+        dashboard: port_named(service, &["http-dashboard", "dashboard"]).map(|port| address.dashboard(port)),
+        pod: pod.map(|pod| pod.name.to_string()),
+        restarts: pod.map_or(0, |pod| pod.restarts),
+    }
+}
+
+fn default_selector(cluster: &str) -> Option<String> {
+    let name: ClusterName = cluster.parse().ok()?;
+    name.default_group().parse().ok().map(|group: dask_operator_api::GroupName| group.worker_selector())
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

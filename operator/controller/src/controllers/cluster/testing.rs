@@ -1,0 +1,120 @@
+//! Objects for the tests of this controller.
+
+use std::sync::Arc;
+
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::build;
+use crate::cluster_cache::records::{DeploymentRecord, PodProblem, PodRecord, PodState, ServiceRecord};
+use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
+
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+pub(crate) fn cluster(name: &str) -> DaskCluster {
+    serde_json::from_value(json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster",
+        "metadata": {"name": name, "namespace": "ns", "uid": "cluster-uid", "generation": 1},
+        "spec": {
+            "scheduler": {
+                "spec": {"containers": [{"name": "scheduler", "image": "dask", "args": ["dask-scheduler"]}]},
+                "service": {
+                    "type": "ClusterIP",
+                    "selector": {"dask.org/cluster-name": name, "dask.org/component": "scheduler"},
+                    "ports": [
+                        {"name": "tcp-comm", "port": 8786, "targetPort": "tcp-comm"},
+                        {"name": "http-dashboard", "port": 8787, "targetPort": "http-dashboard"},
+                    ],
+                },
+            },
+            "worker": {"replicas": 2, "spec": {"containers": [{"name": "worker", "image": "dask"}]}},
+        },
+    }))
+    .unwrap()
+}
+
+/// A snapshot in which nothing was made yet.
+pub(crate) fn new(cluster: DaskCluster) -> ClusterSnapshot {
+    ClusterSnapshot {
+        cluster: Arc::new(cluster),
+        service: None,
+        deployment: None,
+        scheduler_pods: vec![],
+        groups: vec![],
+        default_group: None,
+    }
+}
+
+/// A snapshot in which all objects exist, with a scheduler pod in this state.
+pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
+    let cluster = cluster("simple");
+    let name = "simple".parse().unwrap();
+    let mut group = build::default_group(&cluster, &name);
+    group.metadata.uid = Some("group-uid".into());
+    ClusterSnapshot {
+        service: Some(Arc::new(service(&cluster))),
+        deployment: Some(Arc::new(deployment())),
+        scheduler_pods: vec![Arc::new(pod("simple-scheduler-abc", scheduler))],
+        groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![] }],
+        default_group: Some(Arc::new(group)),
+        cluster: Arc::new(cluster),
+    }
+}
+
+pub(crate) fn service(cluster: &DaskCluster) -> ServiceRecord {
+    ServiceRecord {
+        name: "simple-scheduler".into(),
+        uid: "service-uid".into(),
+        resource_version: 1,
+        owner_uid: Some("cluster-uid".into()),
+        terminating: false,
+        spec: cluster.spec.scheduler.service.clone(),
+        has_ingress: false,
+    }
+}
+
+pub(crate) fn deployment() -> DeploymentRecord {
+    DeploymentRecord {
+        name: "simple-scheduler".into(),
+        uid: "deployment-uid".into(),
+        resource_version: 1,
+        owner_uid: Some("cluster-uid".into()),
+        terminating: false,
+        recreates: true,
+        replica_failure: None,
+    }
+}
+
+pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
+    PodRecord {
+        name: name.into(),
+        uid: format!("{name}-uid").into(),
+        resource_version: 1,
+        owner_uid: Some("replicaset-uid".into()),
+        ordinal: None,
+        created: at(0),
+        state,
+        ready_since: None,
+        problem: None,
+        restarts: 0,
+    }
+}
+
+pub(crate) fn troubled(reason: Reason) -> PodRecord {
+    PodRecord {
+        problem: Some(Box::new(PodProblem { reason, message: "pod has trouble".into() })),
+        ..pod("simple-scheduler-abc", PodState::Pending)
+    }
+}
+
+pub(crate) fn workers(snapshot: &mut ClusterSnapshot, states: &[PodState]) {
+    snapshot.groups[0].workers =
+        (1..).zip(states).map(|(i, &state)| Arc::new(pod(&format!("w-{i}"), state))).collect();
+}
+
+pub(crate) fn default_group(snapshot: &mut ClusterSnapshot) -> &mut DaskWorkerGroup {
+    Arc::make_mut(snapshot.default_group.as_mut().unwrap())
+}

@@ -1,0 +1,176 @@
+//! What a group needs next. Pure: no client, no clock.
+
+use std::time::Duration;
+
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, DaskWorkerGroupStatus, GroupName, Reason, WorkerFailures};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::choose::choose_to_remove;
+use super::failures;
+use crate::cluster_cache::records::{PodRecord, PodState};
+use crate::cluster_cache::snapshot::GroupSnapshot;
+use crate::controllers::Obstacle;
+use crate::controllers::obstacle::StandingRefusal;
+use crate::pods::metadata;
+
+/// How fast workers may be created, as `kubernetes.controller.worker-allocation` of dask-kubernetes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerAllocation {
+    /// Most workers created at a time; `None` for no limit.
+    pub batch_size: Option<usize>,
+    /// Pause between two batches.
+    pub delay: Duration,
+}
+
+/// The writes that bring a group nearer to its spec.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupPlan {
+    /// Merge patch that makes the cluster the group's owner.
+    pub adoption: Option<Value>,
+    /// Ordinals of the workers to create.
+    pub create: Vec<i64>,
+    /// Workers to delete.
+    pub remove: Vec<Removal>,
+    /// The record of failures, to be in the status before any failed pod is deleted.
+    pub failures: Option<WorkerFailures>,
+    /// Why nothing can be created.
+    pub obstacle: Option<Obstacle>,
+    /// When to look again without being woken.
+    pub requeue_after: Option<Duration>,
+}
+
+/// A worker to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Name of the pod.
+    pub name: String,
+    /// Its UID: a pod made again under the same name is spared.
+    pub uid: String,
+    /// Whether it had failed, rather than being one too many.
+    pub failed: bool,
+}
+
+impl Removal {
+    fn of(worker: &PodRecord) -> Self {
+        Self { name: worker.name.to_string(), uid: worker.uid.to_string(), failed: worker.state == PodState::Failed }
+    }
+}
+
+/// Decides what to write for a group. `status` is the newest one, which may be younger than the snapshot's.
+#[must_use]
+pub fn decide(
+    snapshot: &GroupSnapshot,
+    status: &DaskWorkerGroupStatus,
+    standing: Option<&StandingRefusal>,
+    allocation: WorkerAllocation,
+    now: Timestamp,
+) -> GroupPlan {
+    let group = &*snapshot.members.group;
+    if group.metadata.deletion_timestamp.is_some() {
+        return GroupPlan::default();
+    }
+    let workers = &snapshot.members.workers;
+    let mut plan = GroupPlan { failures: failures::observe(status.failures.as_ref(), workers, now), ..GroupPlan::default() };
+    let cluster = match owning_cluster(snapshot) {
+        Ok(cluster) => cluster,
+        Err(obstacle) => {
+            plan.obstacle = Some(obstacle);
+            return plan;
+        }
+    };
+    plan.adoption = adoption(group, cluster);
+
+    let desired = usize::try_from(group.spec.worker.replicas).unwrap_or(0);
+    let live = workers.iter().filter(|worker| worker.state <= PodState::Ready).count();
+    let pause = plan.failures.as_ref().and_then(|failures| until(failures.retry_after.0, now));
+    let waits = |worker: &PodRecord| live < desired && pause.is_some() && failures::slows_down(worker, now);
+    let (waiting, done): (Vec<_>, Vec<_>) =
+        workers.iter().filter(|worker| worker.state == PodState::Failed).partition(|worker| waits(worker));
+
+    plan.remove.extend(done.into_iter().map(|worker| Removal::of(worker)));
+    plan.remove.extend(choose_to_remove(workers, live.saturating_sub(desired)).into_iter().map(|w| Removal::of(w)));
+    plan.requeue_after = pause.filter(|_| !waiting.is_empty());
+
+    let missing = desired.saturating_sub(live + waiting.len());
+    if missing == 0 {
+        return plan;
+    }
+    if let Some(refusal) = standing {
+        plan.obstacle = Some(refusal.obstacle.clone());
+        plan.requeue_after = earlier(plan.requeue_after, Some(refusal.wait));
+        return plan;
+    }
+    let newest = workers.iter().map(|worker| worker.created).max();
+    let batch_pause = newest.filter(|_| allocation.batch_size.is_some()).and_then(|t| until(t + allocation.delay, now));
+    if batch_pause.is_some() {
+        plan.requeue_after = earlier(plan.requeue_after, batch_pause);
+        return plan;
+    }
+    let batch = missing.min(allocation.batch_size.unwrap_or(usize::MAX));
+    plan.create = next_ordinals(snapshot, status.highest_ordinal, batch);
+    if batch < missing {
+        plan.requeue_after = earlier(plan.requeue_after, Some(allocation.delay));
+    }
+    plan
+}
+
+/// The cluster that the group's workers belong to, or why there is none.
+fn owning_cluster(snapshot: &GroupSnapshot) -> Result<&DaskCluster, Obstacle> {
+    let group = &snapshot.members.group;
+    if let Err(error) = group.name_any().parse::<GroupName>() {
+        return Err(Obstacle::new(Reason::InvalidName, error.to_string()));
+    }
+    let name = &group.spec.cluster;
+    let Some(cluster) = &snapshot.cluster else {
+        let namespace = group.namespace().unwrap_or_default();
+        let message = format!(
+            "spec.cluster \"{name}\" names no DaskCluster in namespace \"{namespace}\"; create it or correct spec.cluster"
+        );
+        return Err(Obstacle::new(Reason::ClusterNotFound, message));
+    };
+    if let Err(error) = name.parse::<dask_operator_api::ClusterName>() {
+        return Err(Obstacle::new(Reason::InvalidName, format!("spec.cluster: {error}")));
+    }
+    let going = cluster.metadata.deletion_timestamp.is_some();
+    let earlier = group.owner_references().iter().any(|owner| {
+        owner.kind == "DaskCluster" && Some(&owner.uid) != cluster.metadata.uid.as_ref()
+    });
+    if going || earlier {
+        let message = format!("the group belongs to a DaskCluster \"{name}\" that is being deleted");
+        return Err(Obstacle::new(Reason::WaitingForDeletion, message));
+    }
+    Ok(cluster)
+}
+
+/// The patch that makes the cluster the owner, so that the group goes when the cluster goes.
+fn adoption(group: &DaskWorkerGroup, cluster: &DaskCluster) -> Option<Value> {
+    let owner = metadata::owner(cluster)?;
+    let mut owners = group.owner_references().to_vec();
+    if owners.iter().any(|existing| existing.uid == owner.uid) {
+        return None;
+    }
+    owners.push(owner);
+    Some(json!({"metadata": {"ownerReferences": owners, "resourceVersion": group.resource_version()}}))
+}
+
+/// Ordinals for new workers: first those whose creation was never answered, because their pods may exist and
+/// creating them again is harmless; then ones that were never used.
+fn next_ordinals(snapshot: &GroupSnapshot, highest: i64, count: usize) -> Vec<i64> {
+    let used = snapshot.members.workers.iter().filter_map(|worker| worker.ordinal);
+    let highest = used.chain(snapshot.unanswered.iter().copied()).chain([highest]).max().unwrap_or(0);
+    snapshot.unanswered.iter().copied().chain(highest + 1..).take(count).collect()
+}
+
+fn until(time: Timestamp, now: Timestamp) -> Option<Duration> {
+    Duration::try_from(time - now).ok().filter(|wait| !wait.is_zero())
+}
+
+fn earlier(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,202 @@
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::controllers::group::testing::{at, cluster, failed, record, snapshot, worker};
+
+const UNLIMITED: WorkerAllocation = WorkerAllocation { batch_size: None, delay: Duration::ZERO };
+
+fn plan(snapshot: &GroupSnapshot) -> GroupPlan {
+    let status = snapshot.members.group.status.clone().unwrap_or_default();
+    decide(snapshot, &status, None, UNLIMITED, at(100))
+}
+
+fn names(plan: &GroupPlan) -> Vec<&str> {
+    plan.remove.iter().map(|removal| removal.name.as_str()).collect()
+}
+
+#[test]
+fn an_empty_group_is_filled() {
+    let plan = plan(&snapshot(3, vec![]));
+    assert_eq!(plan, GroupPlan { create: vec![1, 2, 3], ..GroupPlan::default() });
+}
+
+#[test]
+fn a_full_group_is_left_alone() {
+    let workers = vec![worker(1, PodState::Ready), worker(2, PodState::Pending), worker(3, PodState::Starting)];
+    assert_eq!(plan(&snapshot(3, workers)), GroupPlan::default());
+}
+
+#[test]
+fn ordinals_are_never_used_twice() {
+    let mut snapshot = snapshot(3, vec![worker(4, PodState::Ready), worker(6, PodState::Terminating)]);
+    assert_eq!(plan(&snapshot).create, [7, 8]);
+    let status = DaskWorkerGroupStatus { highest_ordinal: 9, ..DaskWorkerGroupStatus::default() };
+    assert_eq!(decide(&snapshot, &status, None, UNLIMITED, at(0)).create, [10, 11]);
+    snapshot.unanswered = [5].into();
+    assert_eq!(plan(&snapshot).create, [5, 7], "a creation that was not answered is repeated under its name");
+}
+
+#[test]
+fn too_many_workers_shrink_to_the_number() {
+    let workers = vec![
+        worker(1, PodState::Ready),
+        worker(2, PodState::Ready),
+        worker(3, PodState::Pending),
+        worker(4, PodState::Terminating),
+    ];
+    let plan = plan(&snapshot(1, workers));
+    assert_eq!(names(&plan), ["w-3", "w-2"]);
+    assert_eq!(plan.create, [0; 0]);
+}
+
+#[test]
+fn a_negative_number_is_none() {
+    assert_eq!(names(&plan(&snapshot(-1, vec![worker(1, PodState::Ready)]))), ["w-1"]);
+}
+
+#[test]
+fn the_first_failure_is_replaced_at_once_after_its_record() {
+    let plan = plan(&snapshot(2, vec![worker(1, PodState::Ready), failed(2, Reason::PodFailed, at(90))]));
+    assert_eq!(plan.create, [3]);
+    assert_eq!(plan.remove, [Removal { name: "w-2".into(), uid: "uid-2".into(), failed: true }]);
+    assert_eq!(plan.failures.unwrap().pods, ["w-2"]);
+}
+
+#[test]
+fn the_second_failure_waits_but_new_workers_do_not() {
+    let snapshot = snapshot(3, vec![failed(2, Reason::PodFailed, at(99))]);
+    let earlier = WorkerFailures {
+        consecutive: 1,
+        pods: vec!["w-1".into()],
+        last_reason: "PodFailed".into(),
+        last_message: "words".into(),
+        last_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(98)),
+        retry_after: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(98)),
+    };
+    let status = DaskWorkerGroupStatus { failures: Some(earlier), ..DaskWorkerGroupStatus::default() };
+    let plan = decide(&snapshot, &status, None, UNLIMITED, at(100));
+    assert_eq!(plan.create, [3, 4], "two of the three wanted are not replacements");
+    assert_eq!(names(&plan), [""; 0], "the failed pod stays for its logs");
+    assert_eq!(plan.requeue_after, Some(Duration::from_secs(10)));
+    let status = DaskWorkerGroupStatus { failures: plan.failures, ..status };
+    let later = decide(&snapshot, &status, None, UNLIMITED, at(110));
+    assert_eq!((names(&later), later.create.len()), (vec!["w-2"], 3));
+}
+
+#[test]
+fn failed_workers_that_are_not_wanted_any_more_go() {
+    let plan = plan(&snapshot(1, vec![worker(1, PodState::Ready), failed(2, Reason::PodFailed, at(99))]));
+    assert_eq!((names(&plan), plan.create.len()), (vec!["w-2"], 0));
+}
+
+#[test]
+fn batches_are_honoured() {
+    let allocation = WorkerAllocation { batch_size: Some(2), delay: Duration::from_secs(5) };
+    let decide_at = |workers, seconds| {
+        decide(&snapshot(5, workers), &DaskWorkerGroupStatus::default(), None, allocation, at(seconds))
+    };
+    let first = decide_at(vec![], 0);
+    assert_eq!((first.create, first.requeue_after), (vec![1, 2], Some(Duration::from_secs(5))));
+    let two = vec![worker(1, PodState::Pending), worker(2, PodState::Pending)];
+    let waiting = decide_at(two.clone(), 2);
+    assert_eq!((waiting.create.len(), waiting.requeue_after), (0, Some(Duration::from_secs(3))));
+    assert_eq!(decide_at(two, 5).create, [3, 4]);
+}
+
+#[test]
+fn a_standing_refusal_stops_creation_but_not_removal() {
+    let standing = StandingRefusal {
+        obstacle: Obstacle::new(Reason::QuotaExceeded, "no room"),
+        wait: Duration::from_secs(4),
+    };
+    let status = DaskWorkerGroupStatus::default();
+    let short = decide(&snapshot(3, vec![]), &status, Some(&standing), UNLIMITED, at(0));
+    assert_eq!(short.create, [0; 0]);
+    assert_eq!((short.obstacle, short.requeue_after), (Some(standing.obstacle.clone()), Some(standing.wait)));
+    let long = snapshot(0, vec![worker(1, PodState::Ready)]);
+    let plan = decide(&long, &status, Some(&standing), UNLIMITED, at(0));
+    assert_eq!((names(&plan), plan.obstacle.clone()), (vec!["w-1"], None));
+}
+
+#[rstest]
+#[case::absent(|s: &mut GroupSnapshot| s.cluster = None, Reason::ClusterNotFound, "\"simple\"")]
+#[case::group_name(
+    |s: &mut GroupSnapshot| std::sync::Arc::make_mut(&mut s.members.group).metadata.name = Some("g".repeat(64)),
+    Reason::InvalidName, "64 characters")]
+#[case::cluster_name(
+    |s: &mut GroupSnapshot| std::sync::Arc::make_mut(&mut s.members.group).spec.cluster = "a.b".into(),
+    Reason::InvalidName, "spec.cluster")]
+#[case::cluster_going(
+    |s: &mut GroupSnapshot| {
+        let mut cluster = cluster();
+        cluster.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+        s.cluster = Some(std::sync::Arc::new(cluster));
+    },
+    Reason::WaitingForDeletion, "is being deleted")]
+#[case::cluster_made_again(
+    |s: &mut GroupSnapshot| {
+        let mut cluster = cluster();
+        cluster.metadata.uid = Some("another".into());
+        s.cluster = Some(std::sync::Arc::new(cluster));
+    },
+    Reason::WaitingForDeletion, "is being deleted")]
+fn without_a_usable_cluster_nothing_is_written(
+    #[case] change: fn(&mut GroupSnapshot),
+    #[case] reason: Reason,
+    #[case] words: &str,
+) {
+    let mut snapshot = snapshot(3, vec![worker(1, PodState::Ready)]);
+    change(&mut snapshot);
+    let plan = plan(&snapshot);
+    let obstacle = plan.obstacle.clone().unwrap();
+    assert_eq!(obstacle.reason, reason);
+    assert!(obstacle.message.contains(words), "{}", obstacle.message);
+    assert_eq!((plan.create.len(), plan.remove.len(), plan.adoption), (0, 0, None));
+}
+
+#[test]
+fn a_group_that_goes_is_left_to_the_garbage_collector() {
+    let mut snapshot = snapshot(3, vec![]);
+    std::sync::Arc::make_mut(&mut snapshot.members.group).metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    assert_eq!(plan(&snapshot), GroupPlan::default());
+}
+
+#[test]
+fn a_users_group_is_adopted() {
+    let mut snapshot = snapshot(0, vec![]);
+    let group = std::sync::Arc::make_mut(&mut snapshot.members.group);
+    group.metadata.owner_references = None;
+    group.metadata.resource_version = Some("42".into());
+    let adoption = plan(&snapshot).adoption.unwrap();
+    assert_eq!(adoption["metadata"]["resourceVersion"], "42");
+    assert_eq!(adoption["metadata"]["ownerReferences"][0]["uid"], "cluster-uid");
+    assert!(adoption["metadata"].get("labels").is_none(), "clients list the default group by that label");
+}
+
+proptest! {
+    /// Carrying plans out, whatever fails in between, ends at the wanted number without ever exceeding it.
+    #[test]
+    fn plans_converge(desired in 0..20_i32, states in proptest::collection::vec(0..5_usize, 0..25)) {
+        use PodState::{Failed, Pending, Ready, Starting, Terminating};
+        let all = [Pending, Starting, Ready, Failed, Terminating];
+        let mut workers: Vec<_> = (1..).zip(&states).map(|(i, &s)| worker(i, all[s])).collect();
+        let before = workers.iter().filter(|w| w.state <= Ready).count();
+        let mut status = DaskWorkerGroupStatus::default();
+        for round in 0..20 {
+            let now = at(1000 * round);
+            let plan = decide(&snapshot(desired, workers.clone()), &status, None, UNLIMITED, now);
+            status.failures = plan.failures;
+            workers.retain(|w| plan.remove.iter().all(|r| *r.name != *w.name) && w.state != Terminating);
+            workers.extend(plan.create.iter().map(|&o| std::sync::Arc::new(record(o, Pending))));
+            let live = workers.iter().filter(|w| w.state <= Ready).count();
+            prop_assert!(live <= before.max(usize::try_from(desired).unwrap()));
+        }
+        prop_assert_eq!(workers.len(), usize::try_from(desired).unwrap());
+        prop_assert!(workers.iter().all(|w| w.state <= Ready));
+        let ordinals: std::collections::BTreeSet<_> = workers.iter().map(|w| w.ordinal).collect();
+        prop_assert_eq!(ordinals.len(), workers.len());
+    }
+}

@@ -1,0 +1,15 @@
+//! The controller of DaskWorkerGroups: bare worker pods.
+
+mod build;
+mod choose;
+mod decide;
+mod failures;
+mod status;
+
+pub use build::WorkerTemplate;
+pub use choose::choose_to_remove;
+pub use decide::{GroupPlan, Removal, WorkerAllocation, decide};
+pub use status::status;
+
+#[cfg(test)]
+mod testing;

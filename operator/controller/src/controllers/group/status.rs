@@ -1,0 +1,94 @@
+//! The status of a group, from what was observed. Pure: no client, no clock.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use dask_operator_api::{ConditionType, Conditions, DaskWorkerGroupStatus, GroupName, Reason, WorkerFailures};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use crate::cluster_cache::records::PodState;
+use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot};
+use crate::controllers::Obstacle;
+use crate::controllers::counts::WorkerCounts;
+
+/// The status that describes `snapshot`. `obstacle` is what keeps the operator from creating what is missing.
+#[must_use]
+pub fn status(
+    snapshot: &GroupSnapshot,
+    obstacle: Option<&Obstacle>,
+    failures: Option<&WorkerFailures>,
+    previous: &DaskWorkerGroupStatus,
+    now: Timestamp,
+) -> DaskWorkerGroupStatus {
+    let group = &snapshot.members.group;
+    let counts = WorkerCounts::of(snapshot.members.workers.iter().map(AsRef::as_ref));
+    let (ready, reason, message) = finding(&snapshot.members, counts, obstacle, failures, now);
+    let time = Time(now);
+    let used = snapshot.members.workers.iter().filter_map(|worker| worker.ordinal);
+    DaskWorkerGroupStatus {
+        conditions: Conditions::new(&previous.conditions, group.metadata.generation, &time)
+            .set(ConditionType::WorkersReady, Some(ready), reason, &message)
+            .build(),
+        observed_generation: group.metadata.generation,
+        replicas: counts.live(),
+        ready_replicas: counts.ready,
+        selector: group.name_any().parse::<GroupName>().ok().map(|name| name.worker_selector()),
+        highest_ordinal: used.chain([previous.highest_ordinal]).max().unwrap_or(0),
+        failures: failures.cloned(),
+    }
+}
+
+fn finding(
+    members: &GroupMembers,
+    counts: WorkerCounts,
+    obstacle: Option<&Obstacle>,
+    failures: Option<&WorkerFailures>,
+    now: Timestamp,
+) -> (bool, Reason, String) {
+    let desired = members.group.spec.worker.replicas;
+    let live = counts.live();
+    let tally = format!("{} of {desired} workers are ready", counts.ready);
+    if let Some(obstacle) = obstacle {
+        let message = if live > 0 { format!("{tally}; {}", obstacle.message) } else { obstacle.message.clone() };
+        return (false, obstacle.reason, message);
+    }
+    if live < desired
+        && let Some(failures) = failures.filter(|failures| failures.retry_after.0 > now)
+    {
+        let reason = failures.last_reason.parse().unwrap_or(Reason::PodFailed);
+        let message = format!(
+            "{tally}; {}; {} failures in a row, the next try is at {}",
+            failures.last_message,
+            failures.consecutive,
+            failures.retry_after.0.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        );
+        return (false, reason, message);
+    }
+    if let Some((reason, count, message)) = commonest_problem(members) {
+        let message = if count > 1 { format!("{tally}; {count} workers, such as: {message}") } else { format!("{tally}; {message}") };
+        return (false, reason, message);
+    }
+    match (counts.ready == desired, live > desired) {
+        (_, true) => (counts.ready >= desired, Reason::Scaling, format!("{tally}; {} are being removed", live - desired)),
+        (true, _) if desired == 0 => (true, Reason::ScaledToZero, "no workers are wanted".to_owned()),
+        (true, _) => (true, Reason::AllReady, tally),
+        (false, _) => (false, Reason::Starting, tally),
+    }
+}
+
+/// The problem that most workers have, how many have it, and the words of the first of them.
+fn commonest_problem(members: &GroupMembers) -> Option<(Reason, usize, &str)> {
+    let mut by_reason: BTreeMap<Reason, (usize, &str)> = BTreeMap::new();
+    let not_ready = members.workers.iter().filter(|worker| worker.state < PodState::Ready);
+    for problem in not_ready.filter_map(|worker| worker.problem.as_ref()) {
+        by_reason.entry(problem.reason).or_insert((0, &problem.message)).0 += 1;
+    }
+    let (reason, (count, message)) = by_reason.into_iter().min_by_key(|(_, (count, _))| Reverse(*count))?;
+    Some((reason, count, message))
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,112 @@
+use rstest::rstest;
+
+use super::*;
+use crate::cluster_cache::records::{PodProblem, PodRecord};
+use crate::controllers::group::testing::{at, record, snapshot, worker};
+
+fn troubled(ordinal: i64, reason: Reason) -> std::sync::Arc<PodRecord> {
+    let message = format!("pod \"w-{ordinal}\" has trouble");
+    std::sync::Arc::new(PodRecord {
+        problem: Some(Box::new(PodProblem { reason, message })),
+        ..record(ordinal, PodState::Pending)
+    })
+}
+
+fn of(snapshot: &GroupSnapshot, obstacle: Option<&Obstacle>) -> DaskWorkerGroupStatus {
+    status(snapshot, obstacle, None, &DaskWorkerGroupStatus::default(), at(0))
+}
+
+fn condition(status: &DaskWorkerGroupStatus) -> (&str, &str, &str) {
+    let condition = &status.conditions[0];
+    (&condition.status, &condition.reason, &condition.message)
+}
+
+#[rstest]
+#[case::ready(2, vec![worker(1, PodState::Ready), worker(2, PodState::Ready)],
+    ("True", "AllReady", "2 of 2 workers are ready"))]
+#[case::starting(2, vec![worker(1, PodState::Ready), worker(2, PodState::Starting)],
+    ("False", "Starting", "1 of 2 workers are ready"))]
+#[case::none_wanted(0, vec![], ("True", "ScaledToZero", "no workers are wanted"))]
+#[case::shrinking(1, vec![worker(1, PodState::Ready), worker(2, PodState::Ready)],
+    ("True", "Scaling", "2 of 1 workers are ready; 1 are being removed"))]
+#[case::one_trouble(1, vec![troubled(1, Reason::Unschedulable)],
+    ("False", "Unschedulable", "0 of 1 workers are ready; pod \"w-1\" has trouble"))]
+#[case::the_commonest_trouble(3,
+    vec![troubled(1, Reason::Unschedulable), troubled(2, Reason::ImagePullFailed), troubled(3, Reason::ImagePullFailed)],
+    ("False", "ImagePullFailed", "0 of 3 workers are ready; 2 workers, such as: pod \"w-2\" has trouble"))]
+fn the_condition_says_what_is(
+    #[case] desired: i32,
+    #[case] workers: Vec<std::sync::Arc<PodRecord>>,
+    #[case] expected: (&str, &str, &str),
+) {
+    assert_eq!(condition(&of(&snapshot(desired, workers), None)), expected);
+}
+
+#[test]
+fn counts_and_selector() {
+    let workers = vec![
+        worker(1, PodState::Ready),
+        worker(2, PodState::Starting),
+        worker(3, PodState::Pending),
+        worker(4, PodState::Failed),
+        worker(9, PodState::Terminating),
+    ];
+    let status = of(&snapshot(5, workers), None);
+    assert_eq!((status.replicas, status.ready_replicas, status.highest_ordinal), (3, 1, 9));
+    assert_eq!(
+        status.selector.as_deref(),
+        Some("dask.org/workergroup-name=simple-default,dask.org/component=worker")
+    );
+}
+
+#[test]
+fn an_obstacle_is_told_with_what_works() {
+    let obstacle = Obstacle::new(Reason::QuotaExceeded, "no room");
+    assert_eq!(condition(&of(&snapshot(2, vec![]), Some(&obstacle))), ("False", "QuotaExceeded", "no room"));
+    let some = snapshot(2, vec![worker(1, PodState::Ready)]);
+    assert_eq!(
+        condition(&of(&some, Some(&obstacle))),
+        ("False", "QuotaExceeded", "1 of 2 workers are ready; no room")
+    );
+}
+
+#[test]
+fn failures_that_delay_a_replacement_are_told() {
+    let failures = WorkerFailures {
+        consecutive: 2,
+        pods: vec![],
+        last_reason: "OutOfMemory".into(),
+        last_message: "pod \"w-1\" ran out of memory".into(),
+        last_time: Time(at(0)),
+        retry_after: Time(at(10)),
+    };
+    let snapshot = snapshot(1, vec![]);
+    let told = |now| {
+        let status = status(&snapshot, None, Some(&failures), &DaskWorkerGroupStatus::default(), now);
+        (status.conditions[0].reason.clone(), status.conditions[0].message.clone())
+    };
+    assert_eq!(
+        told(at(5)),
+        (
+            "OutOfMemory".to_owned(),
+            "0 of 1 workers are ready; pod \"w-1\" ran out of memory; 2 failures in a row, the next try is at \
+             2027-01-15T08:00:10Z"
+                .to_owned()
+        )
+    );
+    assert_eq!(told(at(10)).0, "Starting");
+}
+
+#[test]
+fn the_same_view_gives_the_same_status() {
+    let snapshot = snapshot(1, vec![worker(1, PodState::Ready)]);
+    let first = of(&snapshot, None);
+    assert_eq!(status(&snapshot, None, None, &first, at(500)), first, "transition times do not move");
+}
+
+#[test]
+fn the_highest_ordinal_never_falls() {
+    let previous = DaskWorkerGroupStatus { highest_ordinal: 12, ..DaskWorkerGroupStatus::default() };
+    let next = status(&snapshot(1, vec![worker(3, PodState::Ready)]), None, None, &previous, at(0));
+    assert_eq!(next.highest_ordinal, 12);
+}

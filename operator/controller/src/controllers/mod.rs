@@ -1,0 +1,11 @@
+//! The controllers, one folder a kind. Each reconciliation is
+//! observe → decide → apply → status, of which only apply and the final status write touch the API.
+
+pub mod announce;
+pub mod cluster;
+pub mod counts;
+pub mod group;
+pub mod obstacle;
+pub mod status_writer;
+
+pub use obstacle::{Obstacle, Obstacles};

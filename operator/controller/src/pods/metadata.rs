@@ -1,0 +1,192 @@
+//! Labels, annotations and owners of generated objects.
+
+use std::collections::BTreeMap;
+
+use dask_operator_api::labels::{self, inherited_annotations};
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, TemplateMetadata};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+
+type Map = BTreeMap<String, String>;
+
+/// Metadata of an object that belongs to the scheduler: cluster < template < base labels.
+#[must_use]
+pub fn of_scheduler(cluster: &DaskCluster, name: &str) -> ObjectMeta {
+    let template = cluster.spec.scheduler.metadata.as_ref();
+    let base = base_labels(&cluster.name_any(), labels::SCHEDULER);
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: cluster.namespace(),
+        labels: Some(layered(&[Some(cluster.labels()), template_labels(template), Some(&base)])),
+        annotations: annotations(cluster.meta(), template),
+        owner_references: owner(cluster).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Metadata of the default group: cluster < worker template < base labels.
+#[must_use]
+pub fn of_default_group(cluster: &DaskCluster, name: &str) -> ObjectMeta {
+    let template = cluster.spec.worker.metadata.as_ref();
+    let mut base = base_labels(&cluster.name_any(), labels::WORKER_GROUP);
+    base.remove(labels::ISTIO_INJECT);
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: cluster.namespace(),
+        labels: Some(layered(&[Some(cluster.labels()), template_labels(template), Some(&base)])),
+        annotations: annotations(cluster.meta(), template),
+        owner_references: owner(cluster).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Metadata of a worker pod: cluster < group < worker template < base labels; the annotations of the
+/// cluster reach only its default group, through the group's own.
+#[must_use]
+pub fn of_worker(group: &DaskWorkerGroup, cluster: &DaskCluster, name: &str, ordinal: &str) -> ObjectMeta {
+    let template = group.spec.worker.metadata.as_ref();
+    let mut base = base_labels(&cluster.name_any(), labels::WORKER);
+    base.insert(labels::WORKER_GROUP_NAME.to_owned(), group.name_any());
+    let mut annotations = annotations(group.meta(), template).unwrap_or_default();
+    annotations.insert(labels::ORDINAL.to_owned(), ordinal.to_owned());
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: group.namespace(),
+        labels: Some(layered(&[
+            Some(cluster.labels()),
+            Some(group.labels()),
+            template_labels(template),
+            Some(&base),
+        ])),
+        annotations: Some(annotations),
+        owner_references: owner(group).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The reference that makes an object a child of `owner`; `None` while the owner is not stored.
+#[must_use]
+pub fn owner<K: Resource<DynamicType = ()>>(owner: &K) -> Option<OwnerReference> {
+    owner.controller_owner_ref(&()).map(|reference| OwnerReference {
+        block_owner_deletion: Some(true),
+        ..reference
+    })
+}
+
+fn base_labels(cluster: &str, component: &str) -> Map {
+    [(labels::CLUSTER_NAME, cluster), (labels::COMPONENT, component), (labels::ISTIO_INJECT, "false")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+fn template_labels(template: Option<&TemplateMetadata>) -> Option<&Map> {
+    template.and_then(|metadata| metadata.labels.as_ref())
+}
+
+fn annotations(parent: &ObjectMeta, template: Option<&TemplateMetadata>) -> Option<Map> {
+    let inherited = inherited_annotations(parent.annotations.as_ref());
+    let own = inherited_annotations(template.and_then(|metadata| metadata.annotations.as_ref()));
+    let all = layered(&[Some(&inherited), Some(&own)]);
+    (!all.is_empty()).then_some(all)
+}
+
+/// The maps laid over each other: a later one wins.
+fn layered(layers: &[Option<&Map>]) -> Map {
+    layers.iter().flatten().flat_map(|map| map.iter()).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn cluster() -> DaskCluster {
+        serde_json::from_value(json!({
+            "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster",
+            "metadata": {
+                "name": "simple", "namespace": "ns", "uid": "cluster-uid",
+                "labels": {"test-label": "cluster", "team": "a"},
+                "annotations": {"test-annotation": "x", "kopf.zalando.org/foobar": "no"},
+            },
+            "spec": {
+                "scheduler": {
+                    "metadata": {"labels": {"test-label": "scheduler"}, "annotations": {"scheduler-note": "y"}},
+                    "spec": {"containers": [{"name": "scheduler"}]}, "service": {},
+                },
+                "worker": {
+                    "metadata": {"labels": {"worker-sublabel": "w"}, "annotations": {"worker-note": "z"}},
+                    "spec": {"containers": [{"name": "worker"}]},
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    fn group(labels: serde_json::Value) -> DaskWorkerGroup {
+        serde_json::from_value(json!({
+            "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskWorkerGroup",
+            "metadata": {"name": "simple-gpu", "namespace": "ns", "uid": "group-uid", "labels": labels},
+            "spec": {"cluster": "simple", "worker": {"spec": {"containers": [{"name": "worker"}]}}},
+        }))
+        .unwrap()
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> Option<Map> {
+        Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn scheduler_objects() {
+        let meta = of_scheduler(&cluster(), "simple-scheduler");
+        assert_eq!(
+            meta.labels,
+            map(&[
+                ("dask.org/cluster-name", "simple"),
+                ("dask.org/component", "scheduler"),
+                ("sidecar.istio.io/inject", "false"),
+                ("team", "a"),
+                ("test-label", "scheduler"),
+            ])
+        );
+        assert_eq!(meta.annotations, map(&[("scheduler-note", "y"), ("test-annotation", "x")]));
+        let owner = &meta.owner_references.unwrap()[0];
+        assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("DaskCluster", "cluster-uid"));
+        assert_eq!((owner.controller, owner.block_owner_deletion), (Some(true), Some(true)));
+    }
+
+    #[test]
+    fn default_group() {
+        let meta = of_default_group(&cluster(), "simple-default");
+        assert_eq!(
+            meta.labels,
+            map(&[
+                ("dask.org/cluster-name", "simple"),
+                ("dask.org/component", "workergroup"),
+                ("team", "a"),
+                ("test-label", "cluster"),
+                ("worker-sublabel", "w"),
+            ])
+        );
+        assert_eq!(meta.annotations, map(&[("test-annotation", "x"), ("worker-note", "z")]));
+    }
+
+    #[test]
+    fn worker_of_another_group_takes_the_clusters_labels_but_not_its_annotations() {
+        let group = group(json!({"team": "b"}));
+        let meta = of_worker(&group, &cluster(), "simple-gpu-worker-1", "1");
+        assert_eq!(
+            meta.labels,
+            map(&[
+                ("dask.org/cluster-name", "simple"),
+                ("dask.org/component", "worker"),
+                ("dask.org/workergroup-name", "simple-gpu"),
+                ("sidecar.istio.io/inject", "false"),
+                ("team", "b"),
+                ("test-label", "cluster"),
+            ])
+        );
+        assert_eq!(meta.annotations, map(&[("kubernetes.dask.org/ordinal", "1")]));
+        assert_eq!(meta.owner_references.unwrap()[0].kind, "DaskWorkerGroup");
+    }
+}

@@ -1,0 +1,5 @@
+//! What the pods of schedulers and workers have in common, one concern a file.
+
+pub mod env;
+pub mod metadata;
+pub mod probes;
