@@ -1,0 +1,68 @@
+//! One reconciliation of a cluster: observe → decide → apply → status.
+
+use std::sync::Arc;
+
+use dask_operator_api::{DaskCluster, Reason};
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::apply;
+use super::decide::decide;
+use super::status::status;
+use crate::cluster_cache::ObjectKey;
+use crate::context::Context;
+use crate::controllers::reconcile::{self, ReconcileError, version, write_status};
+use crate::controllers::status_writer::{PHASE_INTERVAL, ROUTINE_INTERVAL};
+
+/// Runs the controller until `shutdown`.
+pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: CancellationToken) {
+    let triggers = ctx.cache.take_cluster_triggers();
+    let forget = |ctx: &Context, key: &ObjectKey| {
+        ctx.cluster_obstacles.clear(key);
+        ctx.cluster_status.forget(key);
+    };
+    reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_cluster).await;
+}
+
+async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+    let key = ObjectKey::of(&*cluster);
+    let Some(mut snapshot) = ctx.cache.cluster_snapshot(&key) else { return Ok(Action::await_change()) };
+    let cluster = snapshot.cluster.clone();
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let now = reconcile::now();
+    let uid = cluster.uid().unwrap_or_default();
+    let mut before = ctx.cluster_status.newest(&key, &uid, version(&*cluster), cluster.status.as_ref());
+    let generation = cluster.metadata.generation;
+    let standing = ctx.cluster_obstacles.standing(&key, generation, now);
+    let mut plan = decide(&snapshot, standing.as_ref());
+
+    // A new cluster shows at once that it was seen, before anything is made for it.
+    if before.phase.is_none() {
+        let first = status(&snapshot, plan.obstacle.as_ref(), &before, now);
+        write_status(&ctx, &ctx.cluster_status, &*cluster, &before, first.clone(), PHASE_INTERVAL).await?;
+        before = first;
+    }
+    if !plan.is_empty() {
+        match apply(&ctx, &key, &plan).await? {
+            Some(obstacle) => {
+                let wait = ctx.cluster_obstacles.refused(&key, generation, obstacle.clone(), now);
+                plan.requeue_after = Some(wait);
+                plan.obstacle = Some(obstacle);
+            }
+            None => ctx.cluster_obstacles.clear(&key),
+        }
+        snapshot = ctx.cache.cluster_snapshot(&key).unwrap_or(snapshot);
+    }
+    let next = status(&snapshot, plan.obstacle.as_ref(), &before, now);
+    let interval = if next.phase == before.phase { ROUTINE_INTERVAL } else { PHASE_INTERVAL };
+    let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, interval).await?;
+    // An object of an earlier owner is seen to go by its watch, unless it lost the labels that are watched.
+    let again = plan.obstacle.filter(|obstacle| obstacle.reason == Reason::WaitingForDeletion);
+    let again = again.map(|_| std::time::Duration::from_secs(10));
+    let requeue = plan.requeue_after.into_iter().chain(wait).chain(again).min();
+    Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}

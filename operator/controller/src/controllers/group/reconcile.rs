@@ -1,0 +1,109 @@
+//! One reconciliation of a group: observe → decide → apply → status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dask_operator_api::{DaskWorkerGroup, GroupName, Reason};
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::apply;
+use super::build::WorkerTemplate;
+use super::decide::{GroupPlan, decide};
+use super::status::status;
+use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::snapshot::GroupSnapshot;
+use crate::context::Context;
+use crate::controllers::announce::Announcement;
+use crate::controllers::obstacle::Obstacle;
+use crate::controllers::reconcile::{self, ReconcileError, version, write_status};
+use crate::controllers::status_writer::ROUTINE_INTERVAL;
+
+/// Runs the controller until `shutdown`.
+pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: CancellationToken) {
+    let triggers = ctx.cache.take_group_triggers();
+    let forget = |ctx: &Context, key: &ObjectKey| {
+        ctx.group_obstacles.clear(key);
+        ctx.group_status.forget(key);
+    };
+    reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_group).await;
+}
+
+async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+    let key = ObjectKey::of(&*group);
+    let Some(snapshot) = ctx.cache.group_snapshot(&key) else { return Ok(Action::await_change()) };
+    let group = &snapshot.members.group;
+    if group.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let now = reconcile::now();
+    let uid = group.uid().unwrap_or_default();
+    let before = ctx.group_status.newest(&key, &uid, version(&**group), group.status.as_ref());
+    let standing = ctx.group_obstacles.standing(&key, group.metadata.generation, now);
+    let mut plan = decide(&snapshot, &before, standing.as_ref(), ctx.settings.worker_allocation(), now);
+
+    apply::adopt(&ctx, &key, &plan).await?;
+    let refused = create_workers(&ctx, &key, &snapshot, &plan, now).await?;
+    let obstacle = refused.map(|(obstacle, wait)| {
+        plan.requeue_after = plan.requeue_after.into_iter().chain([wait]).min();
+        obstacle
+    });
+    let obstacle = obstacle.or_else(|| plan.obstacle.clone());
+
+    // What deleting a failed pod would lose is written down before.
+    let current = ctx.cache.group_snapshot(&key).unwrap_or_else(|| snapshot.clone());
+    let next = status(&current, obstacle.as_ref(), plan.failures.as_ref(), &before, now);
+    let urgent = plan.remove.iter().any(|removal| removal.failed) && next.failures != before.failures;
+    let interval = if urgent { Duration::ZERO } else { ROUTINE_INTERVAL };
+    let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, interval).await?;
+
+    apply::remove(&ctx, group, &plan.remove).await?;
+    announce_scaling(&ctx, &snapshot, &plan);
+    Ok(plan.requeue_after.into_iter().chain(wait).min().map_or_else(Action::await_change, Action::requeue))
+}
+
+async fn create_workers(
+    ctx: &Context,
+    key: &ObjectKey,
+    snapshot: &GroupSnapshot,
+    plan: &GroupPlan,
+    now: jiff::Timestamp,
+) -> Result<Option<(Obstacle, Duration)>, ReconcileError> {
+    let (Some(cluster), Ok(name)) = (&snapshot.cluster, key.name.parse::<GroupName>()) else { return Ok(None) };
+    if plan.create.is_empty() {
+        return Ok(None);
+    }
+    let group = &snapshot.members.group;
+    let template = WorkerTemplate::new(group, &name, cluster)?;
+    let (created, refused) = apply::create(ctx, key, &template, &plan.create).await?;
+    info!(group = %key, created, wanted = plan.create.len(), refused = refused.is_some(), "workers created");
+    let Some(obstacle) = refused else {
+        ctx.group_obstacles.clear(key);
+        return Ok(None);
+    };
+    let wait = ctx.group_obstacles.refused(key, group.metadata.generation, obstacle.clone(), now);
+    Ok(Some((obstacle, wait)))
+}
+
+/// Tells of a change of size, but not of the first filling of a group: every cluster starts with one.
+fn announce_scaling(ctx: &Context, snapshot: &GroupSnapshot, plan: &GroupPlan) {
+    let group = &snapshot.members.group;
+    let desired = group.spec.worker.replicas;
+    let excess: Vec<&str> =
+        plan.remove.iter().filter(|removal| !removal.failed).map(|removal| removal.name.as_str()).collect();
+    let replaced = plan.remove.len() - excess.len();
+    let tell = |reason, message| ctx.announce(&**group, &Announcement { reason, message, warning: false });
+    if !excess.is_empty() {
+        info!(group = %ObjectKey::of(&**group), removed = excess.len(), desired, "workers removed");
+        let shown = excess.iter().take(10).copied().collect::<Vec<_>>().join(", ");
+        let more = if excess.len() > 10 { ", …" } else { "" };
+        tell(Reason::ScaledDown, format!("removed {} workers to reach {desired}: {shown}{more}", excess.len()));
+    } else if replaced > 0 {
+        tell(Reason::WorkerReplaced, format!("replaced {replaced} failed workers"));
+    } else if !plan.create.is_empty() && group.status.is_some() {
+        tell(Reason::ScaledUp, format!("created {} workers to reach {desired}", plan.create.len()));
+    }
+}

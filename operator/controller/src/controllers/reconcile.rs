@@ -1,0 +1,210 @@
+//! What the reconciliations of all kinds share: errors, status writes, announcements, and the loop itself.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::Controller;
+use kube::runtime::controller::{Action, Config, Error as ControllerError};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::announce::announcements;
+use super::obstacle::Obstacle;
+use super::status_writer::StatusMemory;
+use crate::cluster_cache::ObjectKey;
+use crate::context::Context;
+use crate::writer::{Lane, WriteError};
+
+/// Reconciliations of one kind that run at a time. The writer bounds the calls in flight.
+const CONCURRENCY: u16 = 32;
+
+/// Why a reconciliation stopped; it is tried again.
+#[derive(Debug, Error)]
+pub enum ReconcileError {
+    /// A write did not succeed.
+    #[error("failed to apply the plan")]
+    Write(#[from] WriteError),
+    /// A generated object cannot be written as JSON.
+    #[error("failed to serialise the worker template")]
+    Template(#[from] serde_json::Error),
+}
+
+/// A status with conditions.
+pub trait Status: Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+}
+
+impl Status for dask_operator_api::DaskClusterStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
+impl Status for dask_operator_api::DaskWorkerGroupStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
+/// The current time in whole seconds, as statuses hold it.
+#[must_use]
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// The refusal in `error` as an obstacle, or the error itself if it is worth another try soon.
+///
+/// # Errors
+/// Every error but a refusal.
+pub fn refusal(error: WriteError) -> Result<Obstacle, WriteError> {
+    match error {
+        WriteError::Refused { refusal, .. } => Ok(Obstacle::new(refusal.reason, refusal.message)),
+        other => Err(other),
+    }
+}
+
+/// Writes a status if it changed and its turn has come; returns how long to wait if it has not.
+///
+/// Changes that a person should know are announced first: an Event told twice is better than one never told.
+///
+/// # Errors
+/// When the write fails.
+pub async fn write_status<K, S>(
+    ctx: &Context,
+    memory: &StatusMemory<S>,
+    object: &K,
+    previous: &S,
+    next: S,
+    interval: Duration,
+) -> Result<Option<Duration>, WriteError>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    S: Status,
+{
+    let Some(patch) = crate::writer::merge_patch_between(previous, &next)? else { return Ok(None) };
+    let key = ObjectKey::of(object);
+    let uid = object.uid().unwrap_or_default();
+    let started = Instant::now();
+    if let Some(wait) = memory.wait(&key, &uid, interval, started) {
+        return Ok(Some(wait));
+    }
+    for news in announcements(previous.conditions(), next.conditions()) {
+        ctx.announce(object, &news);
+    }
+    let written: K = ctx.writer.patch_status(&key, &patch, Lane::Urgent).await?;
+    memory.written(&key, &uid, version(&written), next, Instant::now());
+    Ok(None)
+}
+
+/// `metadata.resourceVersion` as a number; later versions of one object have greater ones.
+pub fn version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// Runs a controller until `shutdown`: one reconciliation at a time per object, only while leading.
+pub async fn run<K, F, Fut>(
+    store: Store<K>,
+    triggers: impl futures::Stream<Item = ObjectRef<K>> + Send + 'static,
+    ctx: Arc<Context>,
+    shutdown: CancellationToken,
+    forget: impl Fn(&Context, &ObjectKey) + Send + Sync + 'static,
+    reconcile: F,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    F: Fn(Arc<K>, Arc<Context>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
+{
+    let reconcile = Arc::new(reconcile);
+    let terms = tokio_stream_of_terms(&ctx);
+    let stopped = ctx.clone();
+    Controller::for_stream(futures::stream::pending(), store)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(triggers)
+        .reconcile_all_on(terms)
+        .graceful_shutdown_on(shutdown.cancelled_owned().map(|()| ()))
+        .run(
+            move |object, ctx| measured(object, ctx, reconcile.clone()),
+            |object, error, ctx| {
+                let kind = K::kind(&());
+                let key = ObjectKey::of(&*object);
+                let pause = ctx.backoff.next(&kind, &key, error.into());
+                debug!(%kind, object = %key, ?pause, error = %chain(error), "reconciliation will be tried again");
+                Action::requeue(pause)
+            },
+            ctx,
+        )
+        .for_each(move |result| {
+            match result {
+                Err(ControllerError::ObjectNotFound(gone)) => {
+                    let namespace = gone.namespace.clone().unwrap_or_default();
+                    forget(&stopped, &ObjectKey::new(namespace, gone.name.as_str()));
+                }
+                Err(ControllerError::QueueError(error)) => warn!(%error, "watch queue failed"),
+                Err(ControllerError::RunnerError(error)) => warn!(%error, "controller runner failed"),
+                Err(ControllerError::ReconcilerFailed(..)) | Ok(_) => {}
+            }
+            futures::future::ready(())
+        })
+        .await;
+    info!(kind = %K::kind(&()), "controller stopped");
+}
+
+/// Fires whenever this process begins to lead, because nothing was reconciled before.
+fn tokio_stream_of_terms(ctx: &Context) -> impl futures::Stream<Item = ()> + Send + 'static {
+    futures::stream::unfold(ctx.leadership.changes(), |mut changes| async move {
+        loop {
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            if *changes.borrow_and_update() {
+                return Some(((), changes));
+            }
+        }
+    })
+}
+
+async fn measured<K, F, Fut>(object: Arc<K>, ctx: Arc<Context>, reconcile: Arc<F>) -> Result<Action, ReconcileError>
+where
+    K: Resource<DynamicType = ()>,
+    F: Fn(Arc<K>, Arc<Context>) -> Fut,
+    Fut: Future<Output = Result<Action, ReconcileError>>,
+{
+    if !ctx.leadership.is_leader() {
+        return Ok(Action::await_change());
+    }
+    let kind = K::kind(&());
+    let key = ObjectKey::of(&*object);
+    let started = Instant::now();
+    let result = reconcile(object, ctx.clone()).await;
+    let outcome = if result.is_ok() { "success" } else { "error" };
+    ctx.metrics.reconcile(&kind, outcome, started.elapsed().as_secs_f64());
+    if let Err(error) = &result {
+        warn!(%kind, object = %key, error = %chain(error), "reconciliation failed");
+    } else {
+        ctx.backoff.reset(&kind, &key);
+    }
+    result
+}
+
+/// An error with its sources, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
