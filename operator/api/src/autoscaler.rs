@@ -46,3 +46,32 @@ pub struct DaskAutoscalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_autoscaler_of_the_python_client_is_read() {
+        let autoscaler: DaskAutoscaler = serde_json::from_value(json!({
+            "apiVersion": "kubernetes.dask.org/v1",
+            "kind": "DaskAutoscaler",
+            "metadata": {"name": "simple"},
+            "spec": {"cluster": "simple", "minimum": 0, "maximum": 10},
+        }))
+        .unwrap();
+        assert_eq!(
+            autoscaler.spec,
+            DaskAutoscalerSpec { cluster: "simple".to_owned(), minimum: 0, maximum: 10 }
+        );
+    }
+
+    #[test]
+    fn bounds_have_no_defaults() {
+        assert!(
+            serde_json::from_value::<DaskAutoscalerSpec>(json!({"cluster": "simple", "minimum": 1})).is_err()
+        );
+    }
+}

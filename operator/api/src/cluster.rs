@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{PodSpec, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use strum::{Display, EnumString, IntoStaticStr};
 
 use crate::pod_spec::deserialize_pod_spec;
@@ -48,7 +48,7 @@ use crate::pod_spec::deserialize_pod_spec;
 #[serde(rename_all = "camelCase")]
 pub struct DaskClusterSpec {
     /// Seconds without work after which the cluster is deleted; 0 means never.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "zero_if_null")]
     #[schemars(range(min = 0))]
     pub idle_timeout: i64,
     /// The scheduler's pod and Service.
@@ -77,7 +77,7 @@ pub struct WorkerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
     /// Wanted number of worker pods.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "one_if_null")]
     #[schemars(range(min = 0))]
     pub replicas: i32,
     /// Pod of each worker, as in `kubectl explain pod.spec`.
@@ -87,6 +87,16 @@ pub struct WorkerSpec {
 
 fn one() -> i32 {
     1
+}
+
+// KubeCluster sends nulls. The API server drops them; readers of manifests meet them.
+
+fn one_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(one))
+}
+
+fn zero_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The labels and annotations a user may add to generated objects.
@@ -185,4 +195,66 @@ pub struct GroupCounts {
     pub failed: i32,
     /// On their way out.
     pub terminating: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn spec(idle_timeout: &Value, replicas: &Value) -> Result<DaskClusterSpec, serde_json::Error> {
+        serde_json::from_value(json!({
+            "idleTimeout": idle_timeout,
+            "scheduler": {"service": {}, "spec": {"containers": [{"name": "scheduler"}]}},
+            "worker": {"replicas": replicas, "spec": {"containers": [{"name": "worker"}]}},
+        }))
+    }
+
+    #[test]
+    fn a_spec_that_says_little_has_the_defaults_of_dask_kubernetes() {
+        let spec: DaskClusterSpec = serde_json::from_value(json!({
+            "scheduler": {"service": {}, "spec": {"containers": []}},
+            "worker": {"spec": {"containers": []}},
+        }))
+        .unwrap();
+        assert_eq!((spec.idle_timeout, spec.worker.replicas), (0, 1));
+        assert!(spec.scheduler.metadata.is_none() && spec.worker.metadata.is_none());
+    }
+
+    #[test]
+    fn nulls_mean_the_defaults() {
+        let spec = spec(&Value::Null, &Value::Null).unwrap();
+        assert_eq!((spec.idle_timeout, spec.worker.replicas), (0, 1));
+    }
+
+    #[rstest]
+    #[case(json!("3"))]
+    #[case(json!(1.5))]
+    #[case(json!(3_000_000_000_u64))]
+    fn replicas_are_a_whole_number_of_32_bits(#[case] replicas: Value) {
+        assert!(spec(&json!(0), &replicas).is_err());
+    }
+
+    #[test]
+    fn phases_are_the_words_of_dask_kubernetes() {
+        use ClusterPhase::{Created, Error, Pending, Running};
+        let words = [Created, Pending, Running, Error].map(|phase| phase.to_string());
+        assert_eq!(words, ["Created", "Pending", "Running", "Error"]);
+        assert_eq!(serde_json::to_value(Running).unwrap(), "Running");
+        assert_eq!("Pending".parse(), Ok(Pending));
+    }
+
+    #[test]
+    fn a_status_that_dask_kubernetes_wrote_is_read() {
+        let status: DaskClusterStatus = serde_json::from_value(json!({"phase": "Running"})).unwrap();
+        assert_eq!(status, DaskClusterStatus { phase: Some(ClusterPhase::Running), ..Default::default() });
+    }
+
+    #[test]
+    fn an_empty_status_writes_only_its_counts() {
+        let written = serde_json::to_value(DaskClusterStatus::default()).unwrap();
+        assert_eq!(written, json!({"replicas": 0, "readyReplicas": 0}));
+    }
 }

@@ -79,3 +79,91 @@ impl<'a> Conditions<'a> {
 pub fn truncated(message: &str) -> &str {
     &message[..message.floor_char_boundary(MAX_MESSAGE)]
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn time(text: &str) -> Time {
+        Time(text.parse().unwrap())
+    }
+
+    fn set(previous: &[Condition], status: Option<bool>, now: &str) -> Vec<Condition> {
+        Conditions::new(previous, Some(7), &time(now))
+            .set(ConditionType::Ready, status, Reason::Starting, "1 of 2 workers is ready")
+            .build()
+    }
+
+    #[rstest]
+    #[case(Some(true), "True")]
+    #[case(Some(false), "False")]
+    #[case(None, "Unknown")]
+    fn a_condition_says_what_it_was_told(#[case] status: Option<bool>, #[case] text: &str) {
+        let conditions = set(&[], status, "2026-01-01T00:00:00Z");
+        assert_eq!(
+            conditions,
+            [Condition {
+                type_: "Ready".to_owned(),
+                status: text.to_owned(),
+                reason: "Starting".to_owned(),
+                message: "1 of 2 workers is ready".to_owned(),
+                observed_generation: Some(7),
+                last_transition_time: time("2026-01-01T00:00:00Z"),
+            }]
+        );
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let first = set(&[], Some(false), "2026-01-01T00:00:00Z");
+        let same = set(&first, Some(false), "2026-01-02T00:00:00Z");
+        assert_eq!(same, first, "same status: nothing to write");
+        let other = set(&same, Some(true), "2026-01-03T00:00:00Z");
+        assert_eq!(other[0].last_transition_time, time("2026-01-03T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_new_message_leaves_the_transition_time() {
+        let first = set(&[], Some(false), "2026-01-01T00:00:00Z");
+        let next = Conditions::new(&first, Some(8), &time("2026-01-02T00:00:00Z"))
+            .set(ConditionType::Ready, Some(false), Reason::Unschedulable, "no node")
+            .build();
+        assert_eq!(next[0].reason, "Unschedulable");
+        assert_eq!(next[0].observed_generation, Some(8));
+        assert_eq!(next[0].last_transition_time, first[0].last_transition_time);
+    }
+
+    #[test]
+    fn conditions_of_others_stay_and_come_last() {
+        let foreign =
+            Condition { type_: "Audited".to_owned(), ..set(&[], None, "2026-01-01T00:00:00Z").remove(0) };
+        let own = set(std::slice::from_ref(&foreign), Some(true), "2026-01-01T00:00:00Z");
+        assert_eq!(own.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), ["Ready", "Audited"]);
+        assert_eq!(own[1], foreign);
+        assert_eq!(set(&own, Some(true), "2026-01-02T00:00:00Z"), own, "a second pass changes nothing");
+    }
+
+    #[test]
+    fn conditions_are_shown_in_the_order_in_which_they_were_set() {
+        let now = time("2026-01-01T00:00:00Z");
+        let conditions = Conditions::new(&[], None, &now)
+            .set(ConditionType::SchedulerReady, Some(true), Reason::AllReady, "")
+            .set(ConditionType::WorkersReady, Some(true), Reason::AllReady, "")
+            .build();
+        assert_eq!(
+            conditions.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(),
+            ["SchedulerReady", "WorkersReady"]
+        );
+    }
+
+    #[rstest]
+    #[case("a".repeat(MAX_MESSAGE + 1), MAX_MESSAGE)]
+    #[case("a".repeat(MAX_MESSAGE), MAX_MESSAGE)]
+    #[case("é".repeat(MAX_MESSAGE), MAX_MESSAGE)]
+    #[case(format!("a{}", "é".repeat(MAX_MESSAGE)), MAX_MESSAGE - 1)]
+    fn long_messages_are_cut_between_characters(#[case] message: String, #[case] bytes: usize) {
+        assert_eq!(truncated(&message).len(), bytes);
+    }
+}

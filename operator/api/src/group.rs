@@ -91,3 +91,51 @@ pub struct WorkerFailures {
     /// No replacement is made before this time.
     pub retry_after: Time,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_group_of_the_python_client_is_read() {
+        let group: DaskWorkerGroup = serde_json::from_value(json!({
+            "apiVersion": "kubernetes.dask.org/v1",
+            "kind": "DaskWorkerGroup",
+            "metadata": {"name": "simple-extra"},
+            "spec": {"cluster": "simple", "worker": {"spec": {"containers": [{"name": "worker"}]}}},
+        }))
+        .unwrap();
+        assert_eq!(group.spec.cluster, "simple");
+        assert_eq!(group.spec.worker.replicas, 1);
+        assert!(group.status.is_none());
+    }
+
+    #[test]
+    fn what_must_survive_a_restart_is_in_the_status() {
+        let time = |text: &str| Time(text.parse().unwrap());
+        let status = DaskWorkerGroupStatus {
+            highest_ordinal: 12,
+            failures: Some(WorkerFailures {
+                consecutive: 3,
+                pods: vec!["a".to_owned()],
+                last_reason: "OutOfMemory".to_owned(),
+                last_message: "pod a ran out of memory".to_owned(),
+                last_time: time("2026-01-01T00:00:00Z"),
+                retry_after: time("2026-01-01T00:00:40Z"),
+            }),
+            ..Default::default()
+        };
+        let written = serde_json::to_value(&status).unwrap();
+        assert_eq!(written["highestOrdinal"], 12);
+        assert_eq!(written["failures"]["retryAfter"], "2026-01-01T00:00:40Z");
+        assert_eq!(serde_json::from_value::<DaskWorkerGroupStatus>(written).unwrap(), status);
+    }
+
+    #[test]
+    fn a_status_without_any_field_is_read() {
+        let status: DaskWorkerGroupStatus = serde_json::from_value(json!({})).unwrap();
+        assert_eq!(status, DaskWorkerGroupStatus::default());
+    }
+}

@@ -97,3 +97,47 @@ pub struct DaskJobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_final_status_has_exactly_the_five_keys_and_times_without_a_fraction() {
+        let time = |text: &str| Some(Time(text.parse().unwrap()));
+        let status = DaskJobStatus {
+            cluster_name: Some("job".to_owned()),
+            end_time: time("2026-01-01T00:01:00.75Z"),
+            job_runner_pod_name: Some("job-runner".to_owned()),
+            job_status: Some(JobStatus::Successful),
+            start_time: time("2026-01-01T00:00:00Z"),
+        };
+        assert_eq!(
+            serde_json::to_value(status).unwrap(),
+            json!({
+                "clusterName": "job",
+                "endTime": "2026-01-01T00:01:00Z",
+                "jobRunnerPodName": "job-runner",
+                "jobStatus": "Successful",
+                "startTime": "2026-01-01T00:00:00Z",
+            })
+        );
+    }
+
+    #[test]
+    fn a_status_is_read_with_nulls_as_dask_kubernetes_leaves_them() {
+        let status: DaskJobStatus =
+            serde_json::from_value(json!({"jobStatus": null, "startTime": null, "endTime": null})).unwrap();
+        assert_eq!(status, DaskJobStatus::default());
+    }
+
+    #[test]
+    fn statuses_are_the_words_that_flyte_reads() {
+        use JobStatus::{ClusterCreated, Failed, JobCreated, Running, Successful};
+        let words =
+            [JobCreated, ClusterCreated, Running, Successful, Failed].map(|status| status.to_string());
+        assert_eq!(words, ["JobCreated", "ClusterCreated", "Running", "Successful", "Failed"]);
+    }
+}

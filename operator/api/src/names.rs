@@ -172,9 +172,23 @@ mod tests {
     #[test]
     fn worker_names_are_stable() {
         let group: GroupName = "simple-default".parse().unwrap();
+        // Also from one release to the next: another name for the same worker would make it twice.
+        assert_eq!(
+            group.worker("8b1a3f0e-0000-4000-8000-000000000000", 1),
+            "simple-default-worker-707c2d5b05"
+        );
         assert_eq!(group.worker("uid", 1), group.worker("uid", 1));
         assert_ne!(group.worker("uid", 1), group.worker("uid", 2));
         assert_ne!(group.worker("uid", 1), group.worker("other", 1));
+    }
+
+    #[test]
+    fn the_selector_finds_the_workers_of_one_group() {
+        let group: GroupName = "simple-default".parse().unwrap();
+        assert_eq!(
+            group.worker_selector(),
+            "dask.org/workergroup-name=simple-default,dask.org/component=worker"
+        );
     }
 
     proptest! {

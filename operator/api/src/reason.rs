@@ -83,3 +83,43 @@ impl Reason {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use strum::IntoEnumIterator;
+
+    use super::*;
+
+    #[test]
+    fn the_api_server_takes_every_reason() {
+        // The API server's pattern for reasons is ^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$.
+        for reason in Reason::iter() {
+            let word = reason.to_string();
+            assert!(word.chars().all(|c| c.is_ascii_alphanumeric()) && word.len() <= 128, "{word}");
+            assert!(word.starts_with(|c: char| c.is_ascii_uppercase()), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_one_word_for_one_thing() {
+        let words: HashSet<String> = Reason::iter().map(|reason| reason.to_string()).collect();
+        assert_eq!(words.len(), Reason::iter().count());
+        for reason in Reason::iter() {
+            assert_eq!(reason.to_string().parse(), Ok(reason));
+        }
+    }
+
+    #[test]
+    fn what_a_user_must_mend_is_a_problem() {
+        for problem in
+            [Reason::ImagePullFailed, Reason::Unschedulable, Reason::QuotaExceeded, Reason::InvalidName]
+        {
+            assert!(problem.is_problem(), "{problem}");
+        }
+        for normal in [Reason::AllReady, Reason::Starting, Reason::ScaledUp, Reason::ScaledToZero] {
+            assert!(!normal.is_problem(), "{normal}");
+        }
+    }
+}

@@ -63,7 +63,8 @@ fn manifests_survive_the_types() -> Result<(), Box<dyn Error>> {
     let manifests = fixtures::manifests()?;
     assert!(manifests.len() >= 9, "{} manifests", manifests.len());
     for manifest in &manifests {
-        let written = through_types(&manifest.object).map_err(|error| format!("{}: {error}", manifest.file))?;
+        let written =
+            through_types(&manifest.object).map_err(|error| format!("{}: {error}", manifest.file))?;
         let lost = missing(&with_text_quantities(&without_nulls(&manifest.object)), &written);
         assert!(lost.is_empty(), "{} lost {lost:#?}", manifest.file);
         assert_eq!(through_types(&written)?, written, "{}: a second pass changes it", manifest.file);

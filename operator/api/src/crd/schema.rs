@@ -145,9 +145,10 @@ pub(super) fn restart_runner_on_failure(root: &mut JSONSchemaProps) {
     }
 }
 
-/// Clients of dask-kubernetes may see nulls in a job's status, so they stay.
+/// Clients of dask-kubernetes may see nulls in a job's status, so they stay. Not in `jobStatus`: the API server
+/// refuses null where words are listed (seen on 1.36), even if null is one of them.
 pub(super) fn keep_nulls_of_job_status(root: &mut JSONSchemaProps) {
-    for field in ["endTime", "jobRunnerPodName", "jobStatus", "startTime"] {
+    for field in ["endTime", "jobRunnerPodName", "startTime"] {
         if let Some(property) = at_mut(root, &["status", field]) {
             property.nullable = Some(true);
         }
@@ -172,4 +173,83 @@ fn rule(schema: &mut JSONSchemaProps, rule: &str, message: &str) {
         message: Some(message.to_owned()),
         ..Default::default()
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn after(adjust: impl Fn(&mut JSONSchemaProps), schema: Value) -> Value {
+        let mut schema = serde_json::from_value(schema).unwrap();
+        adjust(&mut schema);
+        serde_json::to_value(schema).unwrap()
+    }
+
+    fn object(properties: &Value) -> Value {
+        json!({"type": "object", "properties": properties})
+    }
+
+    #[test]
+    fn descriptions_are_dropped_below_embedded_types_only() {
+        let text = |description: &str| json!({"type": "string", "description": description});
+        let list = json!({"type": "array", "items": text("theirs")});
+        let pod =
+            json!({"description": "ours", "properties": {"containers": list, "hostname": text("theirs")}});
+        let service = json!({"description": "ours", "additionalProperties": text("theirs")});
+        let adjusted = after(
+            drop_embedded_descriptions,
+            object(&json!({"pod": pod, "service": service, "name": text("ours")})),
+        );
+        let written = adjusted.to_string();
+        assert_eq!((written.matches("ours").count(), written.matches("theirs").count()), (3, 0), "{written}");
+    }
+
+    #[test]
+    fn lists_are_keyed_by_the_fields_they_have() {
+        let ports = |field: &str| json!({"type": "array", "items": object(&json!({field: {"type": "integer"}, "protocol": {"type": "string"}}))});
+        for field in ["containerPort", "port"] {
+            let adjusted = after(key_lists, object(&json!({"ports": ports(field)})));
+            assert_eq!(
+                adjusted["properties"]["ports"]["x-kubernetes-list-map-keys"],
+                json!([field, "protocol"])
+            );
+        }
+        let text = json!({"type": "array", "items": {"type": "string"}});
+        let adjusted = after(key_lists, object(&json!({"groups": text})));
+        assert_eq!(adjusted["properties"]["groups"], text, "a list of words has no keys");
+    }
+
+    #[test]
+    fn only_ports_with_a_protocol_get_its_default() {
+        let port = object(&json!({"protocol": {"type": "string"}}));
+        let adjusted = after(
+            default_protocol,
+            object(&json!({"ports": {"type": "array", "items": port}, "protocol": {"type": "string"}})),
+        );
+        assert_eq!(adjusted["properties"]["ports"]["items"]["properties"]["protocol"]["default"], "TCP");
+        assert!(adjusted["properties"]["protocol"].get("default").is_none());
+    }
+
+    #[test]
+    fn a_required_list_that_becomes_empty_goes() {
+        let reference = json!({"type": "object", "required": ["name"]});
+        let key = json!({"type": "object", "required": ["key", "name"]});
+        let adjusted = after(
+            relax_references,
+            object(&json!({"secretRef": reference, "secretKeyRef": key, "containers": {"items": reference}})),
+        );
+        assert!(adjusted["properties"]["secretRef"].get("required").is_none());
+        assert_eq!(adjusted["properties"]["secretKeyRef"]["required"], json!(["key"]));
+        assert_eq!(adjusted["properties"]["containers"]["items"]["required"], json!(["name"]));
+    }
+
+    #[test]
+    fn adjusting_for_another_kind_changes_nothing() {
+        let schema = object(&json!({"spec": object(&json!({"name": {"type": "string"}}))}));
+        for adjust in [require_cluster_name, restart_runner_on_failure, keep_nulls_of_job_status] {
+            assert_eq!(after(adjust, schema.clone()), schema);
+        }
+    }
 }

@@ -6,20 +6,20 @@ use serde_json::{Map, Value};
 
 /// What is wrong with an object.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// JSON pointers to fields that the API server would drop.
-    pub unknown: Vec<String>,
+    pub(crate) unknown: Vec<String>,
     /// Why the API server would refuse the object.
-    pub refusals: Vec<String>,
+    pub(crate) refusals: Vec<String>,
 }
 
 /// The schemas by kind.
 #[derive(Debug)]
-pub struct Schemas(Map<String, Value>);
+pub(crate) struct Schemas(Map<String, Value>);
 
 impl Schemas {
     /// Those of the crate's definitions.
-    pub fn generated() -> Self {
+    pub(crate) fn generated() -> Self {
         let by_kind = crd::all().into_iter().map(|crd| {
             let schema = crd.spec.versions.first().and_then(|version| version.schema.as_ref());
             let schema = serde_json::to_value(schema.and_then(|schema| schema.open_api_v3_schema.as_ref()));
@@ -29,7 +29,7 @@ impl Schemas {
     }
 
     /// Checks an object, without its metadata.
-    pub fn check(&self, object: &Value) -> Findings {
+    pub(crate) fn check(&self, object: &Value) -> Findings {
         let mut object = without_nulls(object);
         let schema = object["kind"].as_str().and_then(|kind| self.0.get(kind)).cloned().unwrap_or_default();
         for field in ["apiVersion", "kind", "metadata"] {
@@ -42,7 +42,7 @@ impl Schemas {
 }
 
 /// The value without fields that are null, as the API server reads it.
-pub fn without_nulls(value: &Value) -> Value {
+pub(crate) fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let kept = fields.iter().filter(|(_, value)| !value.is_null());
@@ -79,7 +79,10 @@ fn check(path: &str, value: &Value, schema: &Value, findings: &mut Findings) {
     }
     for (key, field) in value.as_object().into_iter().flatten() {
         let path = format!("{path}/{key}");
-        match [&schema["properties"][key], &schema["additionalProperties"]].into_iter().find(|s| s.is_object()) {
+        match [&schema["properties"][key], &schema["additionalProperties"]]
+            .into_iter()
+            .find(|s| s.is_object())
+        {
             Some(schema) => check(&path, field, schema, findings),
             None => findings.unknown.push(path),
         }
