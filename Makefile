@@ -36,6 +36,7 @@ check: ## Format, lint and unit tests: the inner loop
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --lib --bins
+	cargo test -p dask-operator-api --test documents
 
 .PHONY: test
 test: image ## Run all tests: unit, API server, nodes, and a short bench

@@ -1,1 +1,194 @@
-//! backoff
+//! When a failed reconciliation is tried again: the one table of pauses, and the failures of each object.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::cluster_cache::ObjectKey;
+use crate::telemetry::Metrics;
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// Somebody else changed the object at the same time.
+    Conflict,
+    /// The API server asked for a pause, with or without saying how long.
+    Throttled(Option<Duration>),
+    /// Probably over soon: a timeout, a broken connection, an error of the server.
+    Transient,
+    /// The API server will refuse it again until somebody changes something.
+    Refused,
+}
+
+/// Pauses after consecutive failures double from `first` to `longest`.
+#[derive(Clone, Copy, Debug)]
+struct Pauses {
+    first: Duration,
+    longest: Duration,
+}
+
+impl ErrorClass {
+    /// The table of pauses.
+    const fn pauses(self) -> Pauses {
+        let (first, longest) = match self {
+            Self::Conflict => (100, 5_000),
+            Self::Throttled(_) => (1_000, 30_000),
+            Self::Transient => (250, 60_000),
+            Self::Refused => (5_000, 300_000),
+        };
+        Pauses { first: Duration::from_millis(first), longest: Duration::from_millis(longest) }
+    }
+
+    /// The pause after this many failures in a row before this one. `jitter` from 0 to 1 spreads objects that
+    /// failed together.
+    fn pause(self, failures: u32, jitter: f64) -> Duration {
+        let Pauses { first, longest } = self.pauses();
+        let doubled = first.saturating_mul(1 << failures.min(20)).min(longest);
+        match self {
+            // Never sooner than the server asked for.
+            Self::Throttled(Some(asked)) => asked.mul_f64(1.0 + jitter / 4.0),
+            _ => doubled.mul_f64(0.5 + jitter / 2.0),
+        }
+    }
+}
+
+/// An entry this old is of an object that was deleted: a failing one is tried again long before.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(900);
+
+#[derive(Debug)]
+struct Failures {
+    count: u32,
+    last: Instant,
+}
+
+/// The objects whose last reconciliation failed. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    failures: Arc<Mutex<HashMap<String, HashMap<ObjectKey, Failures>>>>,
+    metrics: Metrics,
+}
+
+impl Backoff {
+    /// No failures yet.
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self { failures: Arc::default(), metrics }
+    }
+
+    /// Notes a failure and returns how long to wait before the next try.
+    #[must_use]
+    pub fn next(&self, kind: &str, key: &ObjectKey, class: ErrorClass) -> Duration {
+        self.next_at(kind, key, class, Instant::now(), fastrand::f64())
+    }
+
+    fn next_at(&self, kind: &str, key: &ObjectKey, class: ErrorClass, now: Instant, jitter: f64) -> Duration {
+        let mut kinds = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = kinds.entry(kind.to_owned()).or_default();
+        objects.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGOTTEN_AFTER);
+        let failures = objects.entry(key.clone()).or_insert(Failures { count: 0, last: now });
+        let pause = class.pause(failures.count, jitter);
+        failures.count = failures.count.saturating_add(1);
+        failures.last = now;
+        self.metrics.backing_off(kind, objects.len());
+        pause
+    }
+
+    /// Forgets the failures of an object: it was reconciled, or is gone.
+    pub fn reset(&self, kind: &str, key: &ObjectKey) {
+        let mut kinds = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(objects) = kinds.get_mut(kind)
+            && objects.remove(key).is_some()
+        {
+            self.metrics.backing_off(kind, objects.len());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    const KIND: &str = "DaskCluster";
+
+    fn backoff() -> Backoff {
+        Backoff::new(Metrics::new().unwrap())
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("ns", name)
+    }
+
+    /// Pauses without jitter's mercy, in milliseconds.
+    #[rstest]
+    #[case(ErrorClass::Conflict, &[100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000])]
+    #[case(ErrorClass::Throttled(None), &[1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000])]
+    #[case(ErrorClass::Transient, &[250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000])]
+    #[case(ErrorClass::Refused, &[5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000])]
+    fn the_table(#[case] class: ErrorClass, #[case] expected: &[u64]) {
+        let pauses: Vec<u64> = (0..).map(|n| class.pause(n, 1.0)).map(as_millis).take(expected.len()).collect();
+        assert_eq!(pauses, expected);
+    }
+
+    fn as_millis(pause: Duration) -> u64 {
+        u64::try_from(pause.as_millis()).unwrap()
+    }
+
+    #[test]
+    fn failures_count_per_kind_and_object_until_reset() {
+        let (backoff, now) = (backoff(), Instant::now());
+        let next = |kind, name| as_millis(backoff.next_at(kind, &key(name), ErrorClass::Transient, now, 1.0));
+        assert_eq!([next(KIND, "a"), next(KIND, "a"), next(KIND, "a")], [250, 500, 1_000]);
+        assert_eq!([next(KIND, "b"), next("DaskWorkerGroup", "a")], [250, 250]);
+        backoff.reset(KIND, &key("a"));
+        assert_eq!([next(KIND, "a"), next(KIND, "b")], [250, 500]);
+    }
+
+    #[test]
+    fn failures_of_another_class_keep_the_count() {
+        let (backoff, now) = (backoff(), Instant::now());
+        for _ in 0..10 {
+            let _ = backoff.next_at(KIND, &key("a"), ErrorClass::Transient, now, 1.0);
+        }
+        let pause = backoff.next_at(KIND, &key("a"), ErrorClass::Conflict, now, 1.0);
+        assert_eq!(as_millis(pause), 5_000, "no fast loop between two kinds of failure");
+    }
+
+    #[test]
+    fn the_gauge_follows_and_deleted_objects_are_forgotten() {
+        let (backoff, start) = (backoff(), Instant::now());
+        let gauge = |text: &str| backoff.metrics.render().unwrap().contains(text);
+        let _ = backoff.next_at(KIND, &key("a"), ErrorClass::Refused, start, 0.0);
+        let _ = backoff.next_at(KIND, &key("b"), ErrorClass::Refused, start, 0.0);
+        assert!(gauge("dask_operator_reconcile_backing_off{kind=\"DaskCluster\"} 2"));
+        backoff.reset(KIND, &key("a"));
+        assert!(gauge("dask_operator_reconcile_backing_off{kind=\"DaskCluster\"} 1"));
+        let _ = backoff.next_at(KIND, &key("c"), ErrorClass::Refused, start + FORGOTTEN_AFTER, 0.0);
+        assert!(gauge("dask_operator_reconcile_backing_off{kind=\"DaskCluster\"} 1"), "b was not seen for long");
+    }
+
+    #[test]
+    fn a_failing_object_is_never_forgotten() {
+        for class in [ErrorClass::Conflict, ErrorClass::Throttled(None), ErrorClass::Transient, ErrorClass::Refused] {
+            assert!(class.pauses().longest * 2 < FORGOTTEN_AFTER);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_sooner_than_the_server_asked(seconds in 0_u64..3_600, failures in 0_u32..100, jitter in 0.0..1.0) {
+            let asked = Duration::from_secs(seconds);
+            let pause = ErrorClass::Throttled(Some(asked)).pause(failures, jitter);
+            prop_assert!(pause >= asked && pause <= asked.mul_f64(1.25));
+        }
+
+        #[test]
+        fn jitter_takes_at_most_half(failures in 0_u32..100, jitter in 0.0..1.0) {
+            let full = ErrorClass::Transient.pause(failures, 1.0);
+            let pause = ErrorClass::Transient.pause(failures, jitter);
+            prop_assert!(pause >= full / 2 && pause <= full);
+        }
+    }
+}

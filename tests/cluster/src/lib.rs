@@ -1,1 +1,33 @@
-//! placeholder
+//! A real Kubernetes on one Linux machine, without Docker and registry: for the tests and the demo.
+//!
+//! Two tiers: the **API tier** is etcd and kube-apiserver, ready in 3 seconds, needs no root, and many run side by
+//! side; **with nodes** there are controllers, scheduler, DNS and nodes that run containers, each node in namespaces
+//! of its own.
+//!
+//! Clusters outlive the process that brought them up: [`Cluster::up`] with the same name finds them again.
+
+mod addresses;
+mod cgroups;
+mod cluster;
+mod command;
+mod config;
+mod control_plane;
+pub mod images;
+mod lifecycle;
+mod network;
+mod node;
+mod nodes;
+mod pki;
+mod ports;
+mod process;
+pub mod requirements;
+mod state;
+mod status;
+pub mod tools;
+mod wait;
+pub mod workspace;
+
+pub use cluster::{Cluster, down};
+pub use config::ClusterConfig;
+pub use lifecycle::{Error, names};
+pub use status::{Status, status};

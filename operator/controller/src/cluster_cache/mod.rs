@@ -1,7 +1,26 @@
 //! The watched state of the Kubernetes cluster, reduced to what decisions need.
+//!
+//! `watch` feeds `index`, a set of `table`s that merge watches and the replies to own writes; snapshots are cut
+//! from it, and `triggers` tell the controllers what to look at again.
 
+mod cache;
+mod custom;
+mod health;
+mod index;
+mod intern;
 mod key;
+mod lenient;
+mod pod_state;
+mod pods;
 pub mod records;
 pub mod snapshot;
+mod table;
+mod triggers;
+mod watch;
+mod wire_pod;
 
+pub use cache::{ClusterCache, Counts};
+pub use health::WatchHealth;
 pub use key::ObjectKey;
+pub use watch::{Scope, watch};
+pub use wire_pod::WirePod;

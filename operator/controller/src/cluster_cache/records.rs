@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use dask_operator_api::Reason;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ServiceSpec;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// A pod of a Dask cluster. Thousands are kept, so it is small.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,9 @@ pub struct PodRecord {
     pub problem: Option<Box<PodProblem>>,
     /// Restarts of its containers, summed.
     pub restarts: i32,
+    /// How a container that was restarted had ended, in words that name the pod; kept while the pod is well
+    /// again, so that a restart does not go unseen.
+    pub last_termination: Option<Box<PodProblem>>,
 }
 
 /// Where a pod is in its life.
@@ -91,4 +96,127 @@ pub struct ServiceRecord {
     pub spec: ServiceSpec,
     /// Whether its load balancer has an address.
     pub has_ingress: bool,
+}
+
+impl From<&Deployment> for DeploymentRecord {
+    fn from(deployment: &Deployment) -> Self {
+        let metadata = &deployment.metadata;
+        let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.type_.as_deref());
+        let mut conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let failure = conditions.find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+        Self {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: resource_version(metadata),
+            owner_uid: controller_uid(metadata),
+            terminating: metadata.deletion_timestamp.is_some(),
+            recreates: strategy == Some("Recreate"),
+            replica_failure: failure.map(|condition| condition.message.clone().unwrap_or_default()),
+        }
+    }
+}
+
+impl From<Service> for ServiceRecord {
+    fn from(service: Service) -> Self {
+        let metadata = &service.metadata;
+        let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: resource_version(metadata),
+            owner_uid: controller_uid(metadata),
+            terminating: metadata.deletion_timestamp.is_some(),
+            has_ingress: balancer.is_some_and(|b| b.ingress.as_ref().is_some_and(|list| !list.is_empty())),
+            name: service.metadata.name.unwrap_or_default(),
+            spec: service.spec.unwrap_or_default(),
+        }
+    }
+}
+
+/// An object's resource version as a number; 0 when it has none. Greater is later for objects of one kind, as
+/// Kubernetes guarantees since 1.35 and etcd always did.
+#[must_use]
+pub fn resource_version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+fn controller_uid(metadata: &ObjectMeta) -> Option<String> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn deployment(object: Value) -> DeploymentRecord {
+        DeploymentRecord::from(&serde_json::from_value::<Deployment>(object).unwrap())
+    }
+
+    fn service(object: Value) -> ServiceRecord {
+        ServiceRecord::from(serde_json::from_value::<Service>(object).unwrap())
+    }
+
+    fn metadata() -> Value {
+        json!({
+            "name": "c-scheduler", "namespace": "ns", "uid": "u", "resourceVersion": "9",
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "other"},
+                {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "cluster", "controller": true},
+            ],
+        })
+    }
+
+    #[test]
+    fn a_whole_deployment() {
+        let record = deployment(json!({
+            "metadata": metadata(),
+            "spec": {"selector": {}, "strategy": {"type": "Recreate"}, "template": {}},
+            "status": {"conditions": [
+                {"type": "Available", "status": "False", "message": "no"},
+                {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"},
+            ]},
+        }));
+        let expected = DeploymentRecord {
+            name: "c-scheduler".to_owned(),
+            uid: "u".to_owned(),
+            resource_version: 9,
+            owner_uid: Some("cluster".to_owned()),
+            terminating: false,
+            recreates: true,
+            replica_failure: Some("exceeded quota: q".to_owned()),
+        };
+        assert_eq!(record, expected);
+    }
+
+    #[rstest]
+    #[case(json!({"spec": {"selector": {}, "strategy": {"type": "RollingUpdate"}, "template": {}}}))]
+    #[case(json!({"status": {"conditions": [{"type": "ReplicaFailure", "status": "False", "message": "past"}]}}))]
+    #[case(json!({}))]
+    fn a_deployment_without_recreate_and_failure(#[case] object: Value) {
+        let record = deployment(object);
+        assert_eq!((record.recreates, record.replica_failure), (false, None));
+    }
+
+    #[test]
+    fn a_whole_service() {
+        let record = service(json!({
+            "metadata": metadata(),
+            "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{"name": "tcp-comm", "port": 8786}]},
+        }));
+        assert_eq!((record.name.as_str(), record.uid.as_str(), record.resource_version), ("c-scheduler", "u", 9));
+        assert_eq!(record.owner_uid.as_deref(), Some("cluster"));
+        assert_eq!(record.spec.cluster_ip.as_deref(), Some("10.0.0.1"));
+        assert!(!record.terminating && !record.has_ingress);
+    }
+
+    #[rstest]
+    #[case(json!({"status": {"loadBalancer": {}}}), false)]
+    #[case(json!({"status": {"loadBalancer": {"ingress": []}}}), false)]
+    #[case(json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}), true)]
+    fn the_load_balancer_has_an_address(#[case] object: Value, #[case] expected: bool) {
+        assert_eq!(service(object).has_ingress, expected);
+    }
 }

@@ -1,20 +1,17 @@
 //! The objects of one kind, as watches and own writes report them.
 //!
-//! Two sources tell of an object: a watch, in the order in which things happened but late, and the replies to
-//! own writes, at once but in any order. The table ends up as the API server is, whatever the interleaving:
+//! Two sources tell of an object: a watch, in order but late, and the replies to own writes, at once but in
+//! any order. Resource versions put them in one order. A watch stands at a position: the greatest version up
+//! to which it has shown everything. So
 //!
-//! * An older resource version never replaces a newer one.
-//! * A list replaces all that was known when it began. What was written since may be missing from it, so that
-//!   is kept.
-//! * An object whose deletion was seen does not come back by the late reply to a write.
-//! * An own write that no watch confirms in time calls for a new list ([`Table::own_write_overdue`]): it is
-//!   the only way to tell a slow watch from an object that went before the watch could show it.
+//! * a reply at or below the position is no news: if the object is not in the table, it is gone again;
+//! * a reply above it is kept, even through a list that cannot contain it yet, until the watch gets there;
+//! * whatever a list does not contain, and is not younger than the list, is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::ObjectKey;
-use super::tombstones::Tombstones;
 
 /// What the table must know of an object.
 pub(super) trait Versioned: Clone {
@@ -24,19 +21,21 @@ pub(super) trait Versioned: Clone {
     fn resource_version(&self) -> u64;
 }
 
-/// What a watch delivers. The record is `None` if the object is there but cannot be read.
+/// What a watch delivers. A record is `None` if the object is there but cannot be read.
 #[derive(Clone, Debug)]
 pub(super) enum Delivery<R> {
     /// A list begins.
     ListBegins,
     /// An object of the list.
     Listed(ObjectKey, Option<R>),
-    /// The list is complete.
-    ListEnds,
-    /// An object was created or changed.
-    Applied(ObjectKey, Option<R>),
-    /// The object with this UID was deleted.
-    Deleted(ObjectKey, Box<str>),
+    /// The list is complete; it shows the state at this version.
+    ListEnds(u64),
+    /// An object was created or changed, at this version.
+    Applied(ObjectKey, Option<R>, u64),
+    /// The object with this UID was deleted, at this version.
+    Deleted(ObjectKey, Box<str>, u64),
+    /// Everything up to this version was delivered.
+    Reached(u64),
 }
 
 /// One change of the table.
@@ -57,58 +56,55 @@ pub(super) type WatchNumber = usize;
 pub(super) struct Table<R> {
     entries: HashMap<ObjectKey, Entry<R>>,
     watches: Vec<Watch<R>>,
-    tombstones: Tombstones,
-    /// Counts what happens, to tell what a list can contain.
-    events: u64,
 }
 
 #[derive(Debug)]
 struct Entry<R> {
     record: R,
-    /// The event that brought it.
-    event: u64,
-    own_write: OwnWrite,
-}
-
-/// Whether a watch has shown the object, or only the reply to an own write.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum OwnWrite {
-    Confirmed,
-    Recent,
-    Overdue,
+    /// Whether a watch has shown the object, rather than only the reply to an own write.
+    shown: bool,
 }
 
 #[derive(Debug)]
 struct Watch<R> {
     /// The one namespace it watches; `None` for all.
     namespace: Option<Arc<str>>,
-    listed_once: bool,
+    /// The version up to which it has shown everything; `None` before the first list.
+    position: Option<u64>,
     list: Option<List<R>>,
+    /// Own writes above the position, by version.
+    ahead: BTreeMap<u64, ObjectKey>,
 }
 
 #[derive(Debug)]
 struct List<R> {
-    began: u64,
     records: HashMap<ObjectKey, R>,
     unreadable: HashSet<ObjectKey>,
 }
 
+impl<R> Watch<R> {
+    fn covers(&self, key: &ObjectKey) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+    }
+}
+
 impl<R> Default for Table<R> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), watches: Vec::new(), tombstones: Tombstones::default(), events: 0 }
+        Self { entries: HashMap::new(), watches: Vec::new() }
     }
 }
 
 impl<R: Versioned> Table<R> {
-    /// Adds a watch of one namespace, or of all.
+    /// Adds a watch of one namespace, or of all. No two watches cover the same namespace.
     pub(super) fn add_watch(&mut self, namespace: Option<&str>) -> WatchNumber {
-        self.watches.push(Watch { namespace: namespace.map(Arc::from), listed_once: false, list: None });
+        let namespace = namespace.map(Arc::from);
+        self.watches.push(Watch { namespace, position: None, list: None, ahead: BTreeMap::new() });
         self.watches.len() - 1
     }
 
     /// Whether every watch has delivered its first list.
     pub(super) fn is_ready(&self) -> bool {
-        !self.watches.is_empty() && self.watches.iter().all(|watch| watch.listed_once)
+        !self.watches.is_empty() && self.watches.iter().all(|watch| watch.position.is_some())
     }
 
     pub(super) fn get(&self, key: &ObjectKey) -> Option<&R> {
@@ -119,17 +115,11 @@ impl<R: Versioned> Table<R> {
         self.entries.iter().map(|(key, entry)| (key, &entry.record))
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Takes what a watch delivers.
     pub(super) fn deliver(&mut self, watch: WatchNumber, delivery: Delivery<R>) -> Vec<Change<R>> {
-        self.events += 1;
         match delivery {
             Delivery::ListBegins => {
-                let list = List { began: self.events, records: HashMap::new(), unreadable: HashSet::new() };
-                self.watches[watch].list = Some(list);
+                self.watches[watch].list = Some(List { records: HashMap::new(), unreadable: HashSet::new() });
                 Vec::new()
             }
             Delivery::Listed(key, record) => {
@@ -141,23 +131,29 @@ impl<R: Versioned> Table<R> {
                 }
                 Vec::new()
             }
-            Delivery::ListEnds => self.take_over(watch),
-            // What was known of an object that has become unreadable is kept.
-            Delivery::Applied(_, None) => Vec::new(),
-            Delivery::Applied(key, Some(record)) => {
-                self.insert(key, record, OwnWrite::Confirmed).into_iter().collect()
+            Delivery::ListEnds(version) => self.take_over(watch, version),
+            Delivery::Applied(key, record, version) => {
+                // Of an object that has become unreadable the last readable record is kept.
+                let change = record.and_then(|record| self.insert(key, record, true));
+                self.reach(watch, version, change.into_iter().collect())
             }
-            Delivery::Deleted(key, uid) => self.remove(&key, &uid).into_iter().collect(),
+            Delivery::Deleted(key, uid, version) => {
+                let change = self.remove(&key, |entry| entry.record.uid() == &*uid);
+                self.reach(watch, version, change.into_iter().collect())
+            }
+            Delivery::Reached(version) => self.reach(watch, version, Vec::new()),
         }
     }
 
     /// Takes the reply to an own write.
     pub(super) fn written(&mut self, key: ObjectKey, record: R) -> Option<Change<R>> {
-        self.events += 1;
-        if self.tombstones.contains(record.uid()) {
+        let watch = self.watches.iter_mut().find(|watch| watch.covers(&key))?;
+        let version = record.resource_version();
+        if watch.position.is_some_and(|position| version <= position) {
             return None;
         }
-        self.insert(key, record, OwnWrite::Recent)
+        watch.ahead.insert(version, key.clone());
+        self.insert(key, record, false)
     }
 
     /// Changes the record of an object without news of its version; only if it still has this UID.
@@ -168,76 +164,63 @@ impl<R: Versioned> Table<R> {
         Some(Change { key: key.clone(), before: Some(before), after: Some(entry.record.clone()) })
     }
 
-    /// Whether an own write stayed unconfirmed since the last call; to be called every some seconds. If so,
-    /// the watch is to be started anew with a list.
-    pub(super) fn own_write_overdue(&mut self, watch: WatchNumber) -> bool {
-        let namespace = self.watches[watch].namespace.clone();
-        let mut overdue = false;
-        for (key, entry) in &mut self.entries {
-            if namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace) {
-                match entry.own_write {
-                    OwnWrite::Confirmed => {}
-                    OwnWrite::Recent => entry.own_write = OwnWrite::Overdue,
-                    OwnWrite::Overdue => overdue = true,
-                }
-            }
+    fn insert(&mut self, key: ObjectKey, record: R, shown: bool) -> Option<Change<R>> {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            self.entries.insert(key.clone(), Entry { record: record.clone(), shown });
+            return Some(Change { key, before: None, after: Some(record) });
+        };
+        let same_object = entry.record.uid() == record.uid();
+        if entry.record.resource_version() >= record.resource_version() {
+            entry.shown |= shown && same_object;
+            return None;
         }
-        overdue
+        entry.shown = shown || (entry.shown && same_object);
+        let before = std::mem::replace(&mut entry.record, record.clone());
+        Some(Change { key, before: Some(before), after: Some(record) })
     }
 
-    fn insert(&mut self, key: ObjectKey, record: R, own_write: OwnWrite) -> Option<Change<R>> {
-        let event = self.events;
-        if let Some(entry) = self.entries.get_mut(&key) {
-            if entry.record.resource_version() >= record.resource_version() {
-                if own_write == OwnWrite::Confirmed && entry.record.uid() == record.uid() {
-                    entry.own_write = OwnWrite::Confirmed;
-                }
-                return None;
-            }
-            let before = std::mem::replace(&mut entry.record, record.clone());
-            entry.event = event;
-            entry.own_write = own_write;
-            return Some(Change { key, before: Some(before), after: Some(record) });
-        }
-        self.entries.insert(key.clone(), Entry { record: record.clone(), event, own_write });
-        Some(Change { key, before: None, after: Some(record) })
-    }
-
-    fn remove(&mut self, key: &ObjectKey, uid: &str) -> Option<Change<R>> {
-        self.tombstones.add(uid);
-        self.entries.get(key).filter(|entry| entry.record.uid() == uid)?;
+    fn remove(&mut self, key: &ObjectKey, condition: impl Fn(&Entry<R>) -> bool) -> Option<Change<R>> {
+        self.entries.get(key).filter(|entry| condition(entry))?;
         let entry = self.entries.remove(key)?;
         Some(Change { key: key.clone(), before: Some(entry.record), after: None })
     }
 
-    /// Lets a complete list replace what was known when it began.
-    fn take_over(&mut self, watch: WatchNumber) -> Vec<Change<R>> {
+    /// Moves the watch to this version. Own writes that it has passed without showing them are gone, or were
+    /// changed on their way so that the watch does not select them.
+    fn reach(&mut self, watch: WatchNumber, version: u64, mut changes: Vec<Change<R>>) -> Vec<Change<R>> {
         let watch = &mut self.watches[watch];
-        watch.listed_once = true;
-        let (Some(list), namespace) = (watch.list.take(), watch.namespace.clone()) else { return Vec::new() };
-
-        let covers = |key: &ObjectKey| namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace);
-        let missing = self.entries.iter().filter(|(key, entry)| {
-            covers(key)
-                && entry.event < list.began
-                && !list.records.contains_key(*key)
-                && !list.unreadable.contains(*key)
-        });
-        let missing: Vec<_> = missing.map(|(key, entry)| (key.clone(), entry.record.uid().to_owned())).collect();
-        let mut changes: Vec<_> = missing.iter().filter_map(|(key, uid)| self.remove(key, uid)).collect();
-
-        for (key, record) in list.records {
-            // A list knows better than anything older, even when the versions say otherwise: they start
-            // afresh when the API server's storage is restored from a backup.
-            let before = self.entries.get(&key).filter(|entry| entry.event < list.began);
-            if before.is_some_and(|entry| entry.record.resource_version() > record.resource_version()) {
-                let before = self.entries.remove(&key).map(|entry| entry.record);
-                changes.extend(self.insert(key, record, OwnWrite::Confirmed).map(|c| Change { before, ..c }));
-            } else {
-                changes.extend(self.insert(key, record, OwnWrite::Confirmed));
-            }
+        watch.position = watch.position.max(Some(version));
+        let mut passed = Vec::new();
+        while let Some(first) = watch.ahead.first_entry().filter(|first| *first.key() <= version) {
+            passed.push(first.remove_entry());
+        }
+        for (version, key) in passed {
+            changes.extend(self.remove(&key, |entry| !entry.shown && entry.record.resource_version() == version));
         }
         changes
+    }
+
+    /// Lets a complete list replace all that is not younger than it.
+    fn take_over(&mut self, number: WatchNumber, version: u64) -> Vec<Change<R>> {
+        let watch = &mut self.watches[number];
+        let Some(list) = watch.list.take() else { return Vec::new() };
+        // Versions start afresh when the API server's storage is restored from a backup.
+        let restored = watch.position.is_some_and(|position| position > version);
+        if restored {
+            watch.ahead.clear();
+            watch.position = None;
+        }
+
+        let watch = &self.watches[number];
+        let covered = self.entries.iter().filter(|(key, _)| watch.covers(key));
+        let outdated = covered.filter(|(key, entry)| {
+            let listed = list.records.contains_key(*key) || list.unreadable.contains(*key);
+            if restored { !list.unreadable.contains(*key) } else { !listed && entry.record.resource_version() <= version }
+        });
+        let outdated: Vec<ObjectKey> = outdated.map(|(key, _)| key.clone()).collect();
+        let mut changes: Vec<_> = outdated.iter().filter_map(|key| self.remove(key, |_| true)).collect();
+        changes.extend(list.records.into_iter().filter_map(|(key, record)| self.insert(key, record, true)));
+        self.reach(number, version, changes)
     }
 }
 

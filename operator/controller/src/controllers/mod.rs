@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod counts;
 pub mod group;
 pub mod obstacle;
+pub mod reconcile;
 pub mod status_writer;
 
 pub use obstacle::{Obstacle, Obstacles};

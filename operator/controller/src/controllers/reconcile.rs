@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::Controller;
@@ -20,7 +20,9 @@ use tracing::{debug, info, warn};
 use super::announce::announcements;
 use super::obstacle::Obstacle;
 use super::status_writer::StatusMemory;
+use crate::backoff::ErrorClass;
 use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::writer::{Lane, WriteError};
 
@@ -36,6 +38,15 @@ pub enum ReconcileError {
     /// A generated object cannot be written as JSON.
     #[error("failed to serialise the worker template")]
     Template(#[from] serde_json::Error),
+}
+
+impl From<&ReconcileError> for ErrorClass {
+    fn from(error: &ReconcileError) -> Self {
+        match error {
+            ReconcileError::Write(error) => error.class(),
+            ReconcileError::Template(_) => Self::Refused,
+        }
+    }
 }
 
 /// A status with conditions.
@@ -103,13 +114,8 @@ where
         ctx.announce(object, &news);
     }
     let written: K = ctx.writer.patch_status(&key, &patch, Lane::Urgent).await?;
-    memory.written(&key, &uid, version(&written), next, Instant::now());
+    memory.written(&key, &uid, resource_version(written.meta()), next, Instant::now());
     Ok(None)
-}
-
-/// `metadata.resourceVersion` as a number; later versions of one object have greater ones.
-pub fn version(object: &impl ResourceExt) -> u64 {
-    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// Runs a controller until `shutdown`: one reconciliation at a time per object, only while leading.
@@ -126,13 +132,13 @@ pub async fn run<K, F, Fut>(
     Fut: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
 {
     let reconcile = Arc::new(reconcile);
-    let terms = tokio_stream_of_terms(&ctx);
+    let terms = terms_of_leading(&ctx);
     let stopped = ctx.clone();
     Controller::for_stream(futures::stream::pending(), store)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(triggers)
         .reconcile_all_on(terms)
-        .graceful_shutdown_on(shutdown.cancelled_owned().map(|()| ()))
+        .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
             move |object, ctx| measured(object, ctx, reconcile.clone()),
             |object, error, ctx| {
@@ -161,7 +167,7 @@ pub async fn run<K, F, Fut>(
 }
 
 /// Fires whenever this process begins to lead, because nothing was reconciled before.
-fn tokio_stream_of_terms(ctx: &Context) -> impl futures::Stream<Item = ()> + Send + 'static {
+fn terms_of_leading(ctx: &Context) -> impl futures::Stream<Item = ()> + Send + 'static {
     futures::stream::unfold(ctx.leadership.changes(), |mut changes| async move {
         loop {
             if changes.changed().await.is_err() {

@@ -12,8 +12,9 @@ use super::apply::apply;
 use super::decide::decide;
 use super::status::status;
 use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
-use crate::controllers::reconcile::{self, ReconcileError, version, write_status};
+use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::{PHASE_INTERVAL, ROUTINE_INTERVAL};
 
 /// Runs the controller until `shutdown`.
@@ -35,7 +36,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     }
     let now = reconcile::now();
     let uid = cluster.uid().unwrap_or_default();
-    let mut before = ctx.cluster_status.newest(&key, &uid, version(&*cluster), cluster.status.as_ref());
+    let mut before = ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
     let generation = cluster.metadata.generation;
     let standing = ctx.cluster_obstacles.standing(&key, generation, now);
     let mut plan = decide(&snapshot, standing.as_ref());

@@ -100,6 +100,8 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         ready_since: None,
         problem: None,
         restarts: 0,
+        last_termination: None,
+        last_termination: None,
     }
 }
 

@@ -9,7 +9,7 @@ use tracing::info;
 use super::batches::in_batches;
 use super::build::WorkerTemplate;
 use super::decide::{GroupPlan, Removal};
-use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::{ObjectKey, WirePod};
 use crate::context::Context;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::{ReconcileError, refusal};
@@ -47,7 +47,7 @@ async fn create_one(
         Ok(Creation::Created(pod)) => ctx.cache.created_pod(&pod),
         // An earlier try whose reply was lost had succeeded.
         Ok(Creation::AlreadyExists) => {
-            let pod: Pod = ctx.writer.get(&worker, Lane::Urgent).await?;
+            let pod: WirePod = ctx.writer.get(&worker, Lane::Urgent).await?;
             ctx.cache.created_pod(&pod);
         }
         Err(error) => {

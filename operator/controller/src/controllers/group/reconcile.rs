@@ -15,11 +15,12 @@ use super::build::WorkerTemplate;
 use super::decide::{GroupPlan, decide};
 use super::status::status;
 use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::records::resource_version;
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
 use crate::controllers::obstacle::Obstacle;
-use crate::controllers::reconcile::{self, ReconcileError, version, write_status};
+use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::ROUTINE_INTERVAL;
 
 /// Runs the controller until `shutdown`.
@@ -41,7 +42,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     }
     let now = reconcile::now();
     let uid = group.uid().unwrap_or_default();
-    let before = ctx.group_status.newest(&key, &uid, version(&**group), group.status.as_ref());
+    let before = ctx.group_status.newest(&key, &uid, resource_version(&group.metadata), group.status.as_ref());
     let standing = ctx.group_obstacles.standing(&key, group.metadata.generation, now);
     let mut plan = decide(&snapshot, &before, standing.as_ref(), ctx.settings.worker_allocation(), now);
 

@@ -69,6 +69,8 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         ready_since: (state == PodState::Ready).then(|| at(1)),
         problem: None,
         restarts: 0,
+        last_termination: None,
+        last_termination: None,
     }
 }
 

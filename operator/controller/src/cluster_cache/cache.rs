@@ -1,0 +1,223 @@
+//! The handle through which everybody reads the watched state.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::watch;
+
+use super::ObjectKey;
+use super::health::{Health, WatchHealth};
+use super::index::{Index, Wakes};
+use super::pods::PodEntry;
+use super::records::{DeploymentRecord, PodState, ServiceRecord};
+use super::snapshot::{ClusterSnapshot, GroupSnapshot};
+use super::triggers::Triggers;
+use super::wire_pod::WirePod;
+use crate::telemetry::Metrics;
+
+/// The watched state. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ClusterCache {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    index: Mutex<Index>,
+    health: Mutex<Health>,
+    clusters: Triggers,
+    groups: Triggers,
+    ready: watch::Sender<bool>,
+    metrics: Metrics,
+}
+
+/// How many there are of what, for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Clusters by phase; `None` for those without one yet.
+    pub clusters: Vec<(Option<ClusterPhase>, usize)>,
+    /// Worker groups.
+    pub groups: usize,
+    /// Pods by whether they are schedulers, and state.
+    pub pods: Vec<(bool, PodState, usize)>,
+}
+
+impl ClusterCache {
+    /// An empty cache, to be filled by [`super::watch`].
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        let shared = Shared {
+            index: Mutex::default(),
+            health: Mutex::default(),
+            clusters: Triggers::default(),
+            groups: Triggers::default(),
+            ready: watch::Sender::new(false),
+            metrics,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// All that is known about a cluster; `None` if there is no such cluster.
+    #[must_use]
+    pub fn cluster_snapshot(&self, key: &ObjectKey) -> Option<ClusterSnapshot> {
+        self.index().cluster_snapshot(key)
+    }
+
+    /// All that is known about a group; `None` if there is no such group.
+    #[must_use]
+    pub fn group_snapshot(&self, key: &ObjectKey) -> Option<GroupSnapshot> {
+        self.index().group_snapshot(key)
+    }
+
+    /// The clusters, for kube's `Controller`.
+    #[must_use]
+    pub fn cluster_store(&self) -> Store<DaskCluster> {
+        self.index().clusters.store()
+    }
+
+    /// The worker groups, for kube's `Controller`.
+    #[must_use]
+    pub fn group_store(&self) -> Store<DaskWorkerGroup> {
+        self.index().groups.store()
+    }
+
+    /// Whether every watch has delivered its first list.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        *self.shared.ready.borrow()
+    }
+
+    /// Waits until every watch has delivered its first list.
+    pub async fn wait_ready(&self) {
+        // An error says that the sender is gone, but this handle keeps it.
+        let _ = self.shared.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// The clusters to reconcile, as they come, each after the cache and the store show what happened. Nothing
+    /// comes before the cache is ready. One taker at a time.
+    pub fn take_cluster_triggers(&self) -> impl Stream<Item = ObjectRef<DaskCluster>> + Send + 'static {
+        self.shared.clusters.stream().map(|key| key.object_ref())
+    }
+
+    /// The worker groups to reconcile, as [`Self::take_cluster_triggers`].
+    pub fn take_group_triggers(&self) -> impl Stream<Item = ObjectRef<DaskWorkerGroup>> + Send + 'static {
+        self.shared.groups.stream().map(|key| key.object_ref())
+    }
+
+    /// Takes a pod as the API server returned it to an own write.
+    pub fn created_pod(&self, pod: &WirePod) {
+        self.update(|index, wakes| {
+            let key = ObjectKey::new(index.strings.get(pod.metadata.namespace()), pod.metadata.name());
+            let entry = PodEntry::new(pod, &mut index.strings);
+            let change = index.pods.created(key, entry);
+            index.pods_changed(change, wakes);
+        });
+    }
+
+    /// Takes the news that the API server accepted the deletion of a pod.
+    pub fn deleted_pod(&self, namespace: &str, name: &str, uid: &str) {
+        self.update(|index, wakes| {
+            let change = index.pods.deleted(&ObjectKey::new(namespace, name), uid);
+            index.pods_changed(change, wakes);
+        });
+    }
+
+    /// Takes a Service as the API server returned it to an own write.
+    pub fn created_service(&self, service: &Service) {
+        self.update(|index, wakes| {
+            let record = ServiceRecord::from(service.clone());
+            let change = index.services.written(ObjectKey::of(service), Arc::new(record));
+            index.scheduler_part_changed(change, wakes);
+        });
+    }
+
+    /// Takes a Deployment as the API server returned it to an own write.
+    pub fn created_deployment(&self, deployment: &Deployment) {
+        self.update(|index, wakes| {
+            let record = DeploymentRecord::from(deployment);
+            let change = index.deployments.written(ObjectKey::of(deployment), Arc::new(record));
+            index.scheduler_part_changed(change, wakes);
+        });
+    }
+
+    /// Takes a worker group as the API server returned it to an own write.
+    pub fn created_group(&self, group: &DaskWorkerGroup) {
+        self.update(|index, wakes| {
+            let change = index.groups.written(group);
+            index.groups_changed(change, wakes);
+        });
+    }
+
+    /// Remembers that the creation of this worker was sent but never answered: it may exist or not.
+    pub fn unanswered(&self, group: &ObjectKey, ordinal: i64) {
+        self.index().unanswered(group, ordinal);
+    }
+
+    /// It is known again what became of this worker.
+    pub fn answered(&self, group: &ObjectKey, ordinal: i64) {
+        self.index().answered(group, ordinal);
+    }
+
+    /// How the watches do.
+    #[must_use]
+    pub fn watch_health(&self) -> Vec<WatchHealth> {
+        self.health().report(Instant::now())
+    }
+
+    /// Counts what there is.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let index = self.index();
+        let mut counts = Counts { groups: index.groups.iter().count(), ..Counts::default() };
+        for (_, cluster) in index.clusters.iter() {
+            let phase = cluster.status.as_ref().and_then(|status| status.phase);
+            match counts.clusters.iter_mut().find(|(known, _)| *known == phase) {
+                Some((_, count)) => *count += 1,
+                None => counts.clusters.push((phase, 1)),
+            }
+        }
+        for pod in index.pods.iter() {
+            let (scheduler, state) = (pod.is_scheduler, pod.record.state);
+            match counts.pods.iter_mut().find(|(s, known, _)| (*s, *known) == (scheduler, state)) {
+                Some((_, _, count)) => *count += 1,
+                None => counts.pods.push((scheduler, state, 1)),
+            }
+        }
+        counts
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    pub(super) fn health(&self) -> MutexGuard<'_, Health> {
+        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the index, then wakes those whom it concerns.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut Index, &mut Wakes) -> T) -> T {
+        let mut wakes = Wakes::default();
+        let mut index = self.index();
+        let result = change(&mut index, &mut wakes);
+        if !self.is_ready() {
+            if !index.is_ready() {
+                return result;
+            }
+            wakes = index.everything();
+            self.shared.ready.send_replace(true);
+        }
+        drop(index);
+        self.shared.clusters.add(wakes.clusters);
+        self.shared.groups.add(wakes.groups);
+        result
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.shared.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

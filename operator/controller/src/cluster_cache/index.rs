@@ -1,0 +1,290 @@
+//! All watched objects, how they hang together, and whom a change of one of them concerns. No client, no clock.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use kube::Resource;
+
+use super::ObjectKey;
+use super::custom::Custom;
+use super::intern::Interner;
+use super::pods::{PodEntry, Pods};
+use super::records::{DeploymentRecord, ServiceRecord};
+use super::snapshot::{ClusterSnapshot, GroupMembers, GroupSnapshot};
+use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
+
+impl Versioned for Arc<ServiceRecord> {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn resource_version(&self) -> u64 {
+        self.resource_version
+    }
+}
+
+impl Versioned for Arc<DeploymentRecord> {
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    fn resource_version(&self) -> u64 {
+        self.resource_version
+    }
+}
+
+/// The objects that a change concerns.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Wakes {
+    pub(super) clusters: BTreeSet<ObjectKey>,
+    pub(super) groups: BTreeSet<ObjectKey>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) pods: Pods,
+    pub(super) services: Table<Arc<ServiceRecord>>,
+    pub(super) deployments: Table<Arc<DeploymentRecord>>,
+    pub(super) clusters: Custom<DaskCluster>,
+    pub(super) groups: Custom<DaskWorkerGroup>,
+    /// Names of the groups whose `spec.cluster` names a cluster.
+    groups_by_cluster: HashMap<ObjectKey, BTreeSet<Arc<str>>>,
+    groups_by_uid: HashMap<String, ObjectKey>,
+    /// Ordinals of workers whose creation was sent but never answered.
+    unanswered: HashMap<ObjectKey, BTreeSet<i64>>,
+    pub(super) strings: Interner,
+}
+
+impl Index {
+    /// Whether every watch has delivered its first list.
+    pub(super) fn is_ready(&self) -> bool {
+        self.pods.is_ready()
+            && self.services.is_ready()
+            && self.deployments.is_ready()
+            && self.clusters.is_ready()
+            && self.groups.is_ready()
+    }
+
+    /// Everything there is, to be looked at.
+    pub(super) fn everything(&self) -> Wakes {
+        Wakes {
+            clusters: self.clusters.iter().map(|(key, _)| key.clone()).collect(),
+            groups: self.groups.iter().map(|(key, _)| key.clone()).collect(),
+        }
+    }
+
+    /// All that is known about a cluster.
+    pub(super) fn cluster_snapshot(&self, key: &ObjectKey) -> Option<ClusterSnapshot> {
+        let cluster = self.clusters.get(key)?.clone();
+        let scheduler = key.sibling(format!("{}-scheduler", key.name));
+        let groups = self.groups_by_cluster.get(key).into_iter().flatten();
+        Some(ClusterSnapshot {
+            cluster,
+            service: self.services.get(&scheduler).cloned(),
+            deployment: self.deployments.get(&scheduler).cloned(),
+            scheduler_pods: self.pods.schedulers_of(key),
+            groups: groups.filter_map(|name| self.members(&key.sibling(name.clone()))).collect(),
+            default_group: self.groups.get(&key.sibling(format!("{}-default", key.name))).cloned(),
+        })
+    }
+
+    /// All that is known about a group.
+    pub(super) fn group_snapshot(&self, key: &ObjectKey) -> Option<GroupSnapshot> {
+        let members = self.members(key)?;
+        let cluster = self.clusters.get(&cluster_of(key, &members.group)).cloned();
+        let unanswered = self.unanswered.get(key).cloned().unwrap_or_default();
+        Some(GroupSnapshot { members, cluster, unanswered })
+    }
+
+    fn members(&self, key: &ObjectKey) -> Option<GroupMembers> {
+        let group = self.groups.get(key)?.clone();
+        Some(GroupMembers { workers: self.pods.of_owner(group.uid()), group })
+    }
+
+    /// Remembers a worker whose creation was sent but not answered.
+    pub(super) fn unanswered(&mut self, group: &ObjectKey, ordinal: i64) {
+        if self.groups.get(group).is_some() {
+            self.unanswered.entry(group.clone()).or_default().insert(ordinal);
+        }
+    }
+
+    /// It is known again what became of this worker.
+    pub(super) fn answered(&mut self, group: &ObjectKey, ordinal: i64) {
+        if let Some(ordinals) = self.unanswered.get_mut(group) {
+            ordinals.remove(&ordinal);
+            if ordinals.is_empty() {
+                self.unanswered.remove(group);
+            }
+        }
+    }
+
+    pub(super) fn pods_changed(&mut self, changes: impl IntoIterator<Item = Change<PodEntry>>, wakes: &mut Wakes) {
+        for Change { key, before, after } in changes {
+            if let (Some(before), Some(after)) = (&before, &after)
+                && before.looks_like(after)
+            {
+                continue;
+            }
+            for pod in before.iter().chain(&after) {
+                let owner = pod.record.owner_uid.as_deref().and_then(|uid| self.groups_by_uid.get(uid));
+                let labelled = pod.group.as_ref().map(|group| key.sibling(group.clone()));
+                for group in owner.cloned().into_iter().chain(labelled) {
+                    self.wake_group(&group, wakes);
+                    if let Some(object) = self.groups.get(&group) {
+                        self.wake_cluster(cluster_of(&group, object), wakes);
+                    }
+                }
+                if let Some(cluster) = &pod.cluster {
+                    self.wake_cluster(key.sibling(cluster.clone()), wakes);
+                }
+            }
+            if let Some((owner, ordinal)) = after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))
+                && let Some(group) = self.groups_by_uid.get(&*owner).cloned()
+            {
+                self.answered(&group, ordinal);
+            }
+        }
+    }
+
+    /// A Service or Deployment called `<cluster>-scheduler` concerns that cluster.
+    pub(super) fn scheduler_part_changed<R>(&self, changes: impl IntoIterator<Item = Change<R>>, wakes: &mut Wakes) {
+        for change in changes {
+            if let Some(cluster) = change.key.name.strip_suffix("-scheduler") {
+                self.wake_cluster(change.key.sibling(cluster), wakes);
+            }
+        }
+    }
+
+    pub(super) fn clusters_changed(
+        &self,
+        changes: impl IntoIterator<Item = Change<Arc<DaskCluster>>>,
+        wakes: &mut Wakes,
+    ) {
+        for Change { key, before, after } in changes {
+            if before.as_deref().map(visible_to_groups) != after.as_deref().map(visible_to_groups) {
+                let groups = self.groups_by_cluster.get(&key).into_iter().flatten();
+                wakes.groups.extend(groups.map(|name| key.sibling(name.clone())));
+            }
+            wakes.clusters.insert(key);
+        }
+    }
+
+    pub(super) fn groups_changed(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<Arc<DaskWorkerGroup>>>,
+        wakes: &mut Wakes,
+    ) {
+        for Change { key, before, after } in changes {
+            let (old_uid, new_uid) = (before.as_ref().map(Versioned::uid), after.as_ref().map(Versioned::uid));
+            if let Some(old_uid) = old_uid.filter(|uid| Some(*uid) != new_uid) {
+                self.groups_by_uid.remove(old_uid);
+                self.unanswered.remove(&key);
+            }
+            if let Some(new_uid) = new_uid {
+                self.groups_by_uid.insert(new_uid.to_owned(), key.clone());
+            }
+            let old_cluster = before.as_ref().map(|group| cluster_of(&key, group));
+            let new_cluster = after.as_ref().map(|group| cluster_of(&key, group));
+            if let Some(old) = old_cluster.as_ref().filter(|old| Some(*old) != new_cluster.as_ref())
+                && let Some(names) = self.groups_by_cluster.get_mut(old)
+            {
+                names.remove(&key.name);
+                if names.is_empty() {
+                    self.groups_by_cluster.remove(old);
+                }
+            }
+            if let Some(new) = &new_cluster {
+                self.groups_by_cluster.entry(new.clone()).or_default().insert(key.name.clone());
+            }
+            let by_name = key.name.strip_suffix("-default").map(|cluster| key.sibling(cluster));
+            for cluster in old_cluster.into_iter().chain(new_cluster).chain(by_name) {
+                self.wake_cluster(cluster, wakes);
+            }
+            wakes.groups.insert(key);
+        }
+    }
+
+    fn wake_cluster(&self, key: ObjectKey, wakes: &mut Wakes) {
+        if self.clusters.get(&key).is_some() {
+            wakes.clusters.insert(key);
+        }
+    }
+
+    fn wake_group(&self, key: &ObjectKey, wakes: &mut Wakes) {
+        if self.groups.get(key).is_some() {
+            wakes.groups.insert(key.clone());
+        }
+    }
+
+    /// Takes what the watch of the scheduler Services delivers.
+    pub(super) fn deliver_service(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<Arc<ServiceRecord>>,
+        wakes: &mut Wakes,
+    ) {
+        let changes = self.services.deliver(watch, delivery);
+        self.scheduler_part_changed(changes, wakes);
+    }
+
+    /// Takes what the watch of the scheduler Deployments delivers.
+    pub(super) fn deliver_deployment(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<Arc<DeploymentRecord>>,
+        wakes: &mut Wakes,
+    ) {
+        let changes = self.deployments.deliver(watch, delivery);
+        self.scheduler_part_changed(changes, wakes);
+    }
+
+    /// Takes what the watch of the pods delivers.
+    pub(super) fn deliver_pod(&mut self, watch: WatchNumber, delivery: Delivery<PodEntry>, wakes: &mut Wakes) {
+        let changes = self.pods.deliver(watch, delivery);
+        self.pods_changed(changes, wakes);
+    }
+
+    /// Takes what the watch of the DaskClusters delivers.
+    pub(super) fn deliver_cluster(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<Arc<DaskCluster>>,
+        wakes: &mut Wakes,
+    ) {
+        let changes = self.clusters.deliver(watch, delivery);
+        self.clusters_changed(changes, wakes);
+    }
+
+    /// Takes what the watch of the DaskWorkerGroups delivers.
+    pub(super) fn deliver_group(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<Arc<DaskWorkerGroup>>,
+        wakes: &mut Wakes,
+    ) {
+        let changes = self.groups.deliver(watch, delivery);
+        self.groups_changed(changes, wakes);
+    }
+}
+
+/// The cluster that a group's `spec.cluster` names.
+fn cluster_of(key: &ObjectKey, group: &DaskWorkerGroup) -> ObjectKey {
+    key.sibling(group.spec.cluster.as_str())
+}
+
+/// What of a cluster its groups depend on: everything but the status.
+fn visible_to_groups(cluster: &DaskCluster) -> impl PartialEq + use<'_> {
+    let metadata = cluster.meta();
+    (
+        &metadata.uid,
+        &metadata.generation,
+        &metadata.labels,
+        &metadata.annotations,
+        metadata.deletion_timestamp.is_some(),
+    )
+}
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

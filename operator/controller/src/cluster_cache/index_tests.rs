@@ -1,0 +1,299 @@
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cluster_cache::records::PodState;
+use crate::cluster_cache::wire_pod::WirePod;
+
+/// An index whose watches all stand at version 1 and see nothing.
+fn index() -> Index {
+    let mut index = Index::default();
+    index.clusters.add_watch(None);
+    index.groups.add_watch(None);
+    index.pods.add_watch(None);
+    index.services.add_watch(None);
+    index.deployments.add_watch(None);
+    assert!(!index.is_ready());
+    list_nothing(&mut index, 1);
+    assert!(index.is_ready());
+    index
+}
+
+fn list_nothing(index: &mut Index, version: u64) -> Wakes {
+    let mut wakes = Wakes::default();
+    index.deliver_cluster(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_cluster(0, Delivery::ListEnds(version), &mut wakes);
+    index.deliver_group(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_group(0, Delivery::ListEnds(version), &mut wakes);
+    index.deliver_pod(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_pod(0, Delivery::ListEnds(version), &mut wakes);
+    index.deliver_service(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_service(0, Delivery::ListEnds(version), &mut wakes);
+    index.deliver_deployment(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_deployment(0, Delivery::ListEnds(version), &mut wakes);
+    wakes
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::new("ns", name)
+}
+
+fn wakes(clusters: &[&str], groups: &[&str]) -> Wakes {
+    let keys = |names: &[&str]| names.iter().map(|name| key(name)).collect();
+    Wakes { clusters: keys(clusters), groups: keys(groups) }
+}
+
+fn metadata(name: &str, version: u64) -> Value {
+    json!({"name": name, "namespace": "ns", "uid": format!("{name}-uid"), "resourceVersion": version.to_string()})
+}
+
+fn cluster(name: &str, version: u64) -> DaskCluster {
+    serde_json::from_value(json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster", "metadata": metadata(name, version),
+        "spec": {"scheduler": {"spec": {"containers": []}, "service": {}}, "worker": {"spec": {"containers": []}}},
+    }))
+    .unwrap()
+}
+
+fn group(name: &str, cluster: &str, version: u64) -> DaskWorkerGroup {
+    serde_json::from_value(json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskWorkerGroup", "metadata": metadata(name, version),
+        "spec": {"cluster": cluster, "worker": {"spec": {"containers": []}}},
+    }))
+    .unwrap()
+}
+
+fn wire_pod(name: &str, labels: &Value, owner: &str, version: u64) -> WirePod {
+    let mut metadata = metadata(name, version);
+    metadata["labels"] = labels.clone();
+    metadata["annotations"] = json!({"kubernetes.dask.org/ordinal": name.trim_start_matches("w-")});
+    metadata["ownerReferences"] = json!([{"uid": owner, "controller": true}]);
+    serde_json::from_value(json!({"metadata": metadata})).unwrap()
+}
+
+/// A worker of group `g` of cluster `c`.
+fn worker(name: &str, version: u64) -> WirePod {
+    let labels = json!({"dask.org/cluster-name": "c", "dask.org/workergroup-name": "g", "dask.org/component": "worker"});
+    wire_pod(name, &labels, "g-uid", version)
+}
+
+impl Index {
+    fn see_cluster(&mut self, cluster: DaskCluster) -> Wakes {
+        let (mut wakes, version) = (Wakes::default(), version(&cluster));
+        let applied = Delivery::Applied(ObjectKey::of(&cluster), Some(Arc::new(cluster)), version);
+        self.deliver_cluster(0, applied, &mut wakes);
+        wakes
+    }
+
+    fn see_group(&mut self, group: DaskWorkerGroup) -> Wakes {
+        let (mut wakes, version) = (Wakes::default(), version(&group));
+        self.deliver_group(0, Delivery::Applied(ObjectKey::of(&group), Some(Arc::new(group)), version), &mut wakes);
+        wakes
+    }
+
+    fn see_pod(&mut self, pod: &WirePod) -> Wakes {
+        let mut wakes = Wakes::default();
+        let entry = PodEntry::new(pod, &mut self.strings);
+        let applied = Delivery::Applied(key(pod.metadata.name()), Some(entry), pod.metadata.resource_version());
+        self.deliver_pod(0, applied, &mut wakes);
+        wakes
+    }
+
+    fn lose_pod(&mut self, name: &str, version: u64) -> Wakes {
+        let mut wakes = Wakes::default();
+        self.deliver_pod(0, Delivery::Deleted(key(name), format!("{name}-uid").into(), version), &mut wakes);
+        wakes
+    }
+
+    fn workers(&self, group: &str) -> Vec<(String, PodState)> {
+        let snapshot = self.group_snapshot(&key(group)).unwrap();
+        snapshot.members.workers.iter().map(|pod| (pod.name.to_string(), pod.state)).collect()
+    }
+}
+
+fn version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().unwrap().parse().unwrap()
+}
+
+/// Cluster `c` with group `g`.
+fn with_cluster_and_group() -> Index {
+    let mut index = index();
+    index.see_cluster(cluster("c", 2));
+    index.see_group(group("g", "c", 3));
+    index
+}
+
+#[test]
+fn snapshots_show_what_belongs_together() {
+    let mut index = with_cluster_and_group();
+    index.see_group(group("c-default", "c", 4));
+    index.see_group(group("stranger", "other", 5));
+    index.see_pod(&worker("w-2", 6));
+    index.see_pod(&worker("w-1", 7));
+    let scheduler = json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler"});
+    index.see_pod(&wire_pod("c-scheduler-x", &scheduler, "replicaset-uid", 8));
+    let service = json!({"metadata": metadata("c-scheduler", 9), "spec": {}});
+    let service = ServiceRecord::from(serde_json::from_value::<k8s_openapi::api::core::v1::Service>(service).unwrap());
+    let applied = Delivery::Applied(key("c-scheduler"), Some(Arc::new(service)), 9);
+    let mut woken = Wakes::default();
+    index.deliver_service(0, applied, &mut woken);
+    assert_eq!(woken, wakes(&["c"], &[]));
+
+    let snapshot = index.cluster_snapshot(&key("c")).unwrap();
+    assert_eq!(snapshot.cluster.name_any(), "c");
+    assert_eq!(snapshot.service.unwrap().name, "c-scheduler");
+    assert!(snapshot.deployment.is_none());
+    assert_eq!(snapshot.scheduler_pods.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), ["c-scheduler-x"]);
+    let groups: Vec<_> = snapshot.groups.iter().map(|m| (m.group.name_any(), m.workers.len())).collect();
+    assert_eq!(groups, [("c-default".to_owned(), 0), ("g".to_owned(), 2)]);
+    assert_eq!(snapshot.default_group.unwrap().name_any(), "c-default");
+
+    let snapshot = index.group_snapshot(&key("g")).unwrap();
+    assert_eq!(snapshot.cluster.unwrap().name_any(), "c");
+    assert_eq!(snapshot.members.workers.iter().map(|pod| &*pod.name).collect::<Vec<_>>(), ["w-1", "w-2"]);
+    assert_eq!(snapshot.members.workers[0].ordinal, Some(1));
+    assert!(index.cluster_snapshot(&key("none")).is_none() && index.group_snapshot(&key("none")).is_none());
+}
+
+#[test]
+fn a_pod_belongs_to_its_controller_whatever_its_labels_say() {
+    let mut index = with_cluster_and_group();
+    index.see_group(group("other", "c", 4));
+    let labels = json!({"dask.org/cluster-name": "c", "dask.org/workergroup-name": "other"});
+    let woken = index.see_pod(&wire_pod("w-1", &labels, "g-uid", 5));
+    assert_eq!((index.workers("g").len(), index.workers("other").len()), (1, 0));
+    assert_eq!(woken, wakes(&["c"], &["g", "other"]), "those by label and by owner look");
+
+    let woken = index.see_pod(&wire_pod("w-1", &json!({"dask.org/cluster-name": "c"}), "somebody", 6));
+    assert_eq!(index.workers("g").len(), 0, "it was given to somebody else");
+    assert_eq!(woken, wakes(&["c"], &["g", "other"]));
+}
+
+#[test]
+fn pods_wake_their_group_and_cluster() {
+    let mut index = with_cluster_and_group();
+    assert_eq!(index.see_pod(&worker("w-1", 5)), wakes(&["c"], &["g"]));
+    assert_eq!(index.see_pod(&worker("w-1", 6)), wakes(&[], &[]), "nothing that is read has changed");
+    let mut running = worker("w-1", 7);
+    running.status.phase = Some("Running".to_owned());
+    assert_eq!(index.see_pod(&running), wakes(&["c"], &["g"]));
+    assert_eq!(index.lose_pod("w-1", 8), wakes(&["c"], &["g"]));
+    assert_eq!(index.workers("g"), []);
+}
+
+#[test]
+fn pods_of_the_unknown_wake_nobody_until_their_group_comes() {
+    let mut index = index();
+    assert_eq!(index.see_pod(&worker("w-1", 2)), wakes(&[], &[]));
+    assert_eq!(index.see_group(group("g", "c", 3)), wakes(&[], &["g"]));
+    assert_eq!(index.workers("g").len(), 1);
+}
+
+#[test]
+fn a_cluster_wakes_its_groups_when_it_comes_goes_or_is_edited() {
+    let mut index = index();
+    index.see_group(group("g", "c", 2));
+    assert_eq!(index.see_cluster(cluster("c", 3)), wakes(&["c"], &["g"]));
+
+    let mut with_status = cluster("c", 4);
+    with_status.status = Some(dask_operator_api::DaskClusterStatus::default());
+    assert_eq!(index.see_cluster(with_status), wakes(&["c"], &[]), "its status is none of theirs");
+
+    let mut edited = cluster("c", 5);
+    edited.metadata.generation = Some(2);
+    assert_eq!(index.see_cluster(edited), wakes(&["c"], &["g"]));
+
+    let mut woken = Wakes::default();
+    index.deliver_cluster(0, Delivery::Deleted(key("c"), "c-uid".into(), 6), &mut woken);
+    assert_eq!(woken, wakes(&["c"], &["g"]), "its own key, so that what was kept for it is dropped");
+    assert!(index.group_snapshot(&key("g")).unwrap().cluster.is_none());
+}
+
+#[test]
+fn a_group_wakes_the_clusters_it_joins_and_leaves() {
+    let mut index = index();
+    index.see_cluster(cluster("a", 2));
+    index.see_cluster(cluster("b", 3));
+    assert_eq!(index.see_group(group("g", "a", 4)), wakes(&["a"], &["g"]));
+    assert_eq!(index.see_group(group("g", "b", 5)), wakes(&["a", "b"], &["g"]));
+    assert!(index.cluster_snapshot(&key("a")).unwrap().groups.is_empty());
+    assert_eq!(index.see_group(group("a-default", "b", 6)), wakes(&["a", "b"], &["a-default"]), "it took a's name");
+
+    let mut woken = Wakes::default();
+    index.deliver_group(0, Delivery::Deleted(key("g"), "g-uid".into(), 7), &mut woken);
+    assert_eq!(woken, wakes(&["b"], &["g"]));
+}
+
+#[test]
+fn deletions_in_a_gap_wake_like_others() {
+    let mut index = with_cluster_and_group();
+    index.see_pod(&worker("w-1", 5));
+    let mut woken = Wakes::default();
+    index.deliver_pod(0, Delivery::ListBegins, &mut woken);
+    index.deliver_pod(0, Delivery::ListEnds(9), &mut woken);
+    assert_eq!(woken, wakes(&["c"], &["g"]));
+    assert_eq!(list_nothing(&mut index, 10), wakes(&["c"], &["g"]));
+}
+
+#[test]
+fn a_deleted_pod_is_on_its_way_whatever_is_shown_later() {
+    let mut index = with_cluster_and_group();
+    index.see_pod(&worker("w-1", 5));
+    let mut woken = Wakes::default();
+    let change = index.pods.deleted(&key("w-1"), "w-1-uid");
+    index.pods_changed(change, &mut woken);
+    assert_eq!(woken, wakes(&["c"], &["g"]));
+
+    let mut late = worker("w-1", 6);
+    late.status.phase = Some("Running".to_owned());
+    index.see_pod(&late);
+    assert_eq!(index.workers("g"), [("w-1".to_owned(), PodState::Terminating)]);
+    index.lose_pod("w-1", 7);
+    assert_eq!(index.workers("g"), []);
+
+    let mut again = worker("w-1", 8);
+    again.metadata.object.uid = Some("second".to_owned());
+    index.see_pod(&again);
+    assert_eq!(index.workers("g"), [("w-1".to_owned(), PodState::Pending)], "a new pod of that name is another pod");
+    assert!(index.pods.deleted(&key("w-1"), "w-1-uid").is_none());
+}
+
+#[test]
+fn unanswered_creations_are_remembered_until_the_pod_or_an_answer_comes() {
+    let mut index = with_cluster_and_group();
+    let unanswered = |index: &Index| -> Vec<i64> {
+        index.group_snapshot(&key("g")).unwrap().unanswered.into_iter().collect()
+    };
+    for ordinal in [1, 2, 3] {
+        index.unanswered(&key("g"), ordinal);
+    }
+    assert_eq!(unanswered(&index), [1, 2, 3]);
+    index.answered(&key("g"), 2);
+    index.see_pod(&worker("w-1", 5));
+    assert_eq!(unanswered(&index), [3]);
+
+    let mut replaced = group("g", "c", 6);
+    replaced.metadata.uid = Some("second".to_owned());
+    index.see_group(replaced);
+    assert_eq!(unanswered(&index), [0_i64; 0], "a new group of that name starts afresh");
+    index.unanswered(&key("none"), 1);
+    assert!(index.unanswered.is_empty(), "nothing is kept for a group that is gone");
+}
+
+#[test]
+fn everything_can_be_woken() {
+    let index = with_cluster_and_group();
+    assert_eq!(index.everything(), wakes(&["c"], &["g"]));
+}
+
+#[test]
+fn what_is_gone_leaves_nothing_behind() {
+    let mut index = with_cluster_and_group();
+    index.see_pod(&worker("w-1", 5));
+    let change = index.pods.deleted(&key("w-1"), "w-1-uid");
+    index.pods_changed(change, &mut Wakes::default());
+    index.unanswered(&key("g"), 9);
+    list_nothing(&mut index, 20);
+    assert!(index.pods.is_empty());
+    assert!(index.groups_by_cluster.is_empty() && index.groups_by_uid.is_empty() && index.unanswered.is_empty());
+}

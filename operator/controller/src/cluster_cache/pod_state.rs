@@ -1,0 +1,281 @@
+//! Where a pod is in its life and what is wrong with it, from its own status. Pure.
+
+use std::fmt::Write;
+
+use dask_operator_api::Reason;
+use jiff::{SignedDuration, Timestamp};
+
+use super::records::{PodProblem, PodState};
+use super::wire_pod::{ContainerStatus, Terminated, WirePod};
+
+/// Most bytes of the kubelet's, the scheduler's or a container's words that are quoted.
+const MAX_WORDS: usize = 400;
+/// Exit code of a shell that did not find the command.
+const COMMAND_NOT_FOUND: i32 = 127;
+/// A container that ran for so long is no crash loop; the kubelet starts its back-off afresh after the same time.
+const LONG_RUN: SignedDuration = SignedDuration::from_mins(10);
+/// Waiting reasons of images that cannot be pulled, as in `pkg/kubelet/images/types.go`.
+const IMAGE_REASONS: [&str; 6] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+];
+/// Waiting reasons of containers that cannot be made, as in `pkg/kubelet/kuberuntime` and
+/// `pkg/kubelet/container/sync_result.go`.
+const START_REASONS: [&str; 6] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "PreCreateHookError",
+    "PreStartHookError",
+    "PostStartHookError",
+];
+/// `status.reason` of failed pods that were taken away rather than failed.
+const LOST_REASONS: [&str; 8] = [
+    "Evicted",
+    "NodeLost",
+    "NodeShutdown",
+    "NodeUnreachable",
+    "Preempted",
+    "Preempting",
+    "Shutdown",
+    "Terminated",
+];
+
+/// What the status of a pod says.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PodLife {
+    pub(super) state: PodState,
+    pub(super) problem: Option<PodProblem>,
+    pub(super) last_termination: Option<PodProblem>,
+    pub(super) ready_since: Option<Timestamp>,
+    pub(super) restarts: i32,
+}
+
+impl PodLife {
+    pub(super) fn of(pod: &WirePod) -> Self {
+        let status = &pod.status;
+        let phase = status.phase.as_deref().unwrap_or_default();
+        let ready = status.condition("Ready").filter(|ready| phase == "Running" && ready.status == "True");
+        let on_node = pod.spec.node_name.is_some() || phase == "Running" || status.is("PodScheduled");
+        let (state, problem) = match phase {
+            _ if pod.metadata.terminating => (PodState::Terminating, None),
+            "Failed" => (PodState::Failed, Some(failure(pod))),
+            "Succeeded" => (PodState::Failed, Some(exited(pod))),
+            _ if ready.is_some() => (PodState::Ready, None),
+            _ if on_node => (PodState::Starting, obstacle(pod)),
+            _ => (PodState::Pending, unschedulable(pod)),
+        };
+        Self {
+            state,
+            problem,
+            last_termination: last_termination(pod),
+            ready_since: ready.filter(|_| state == PodState::Ready).and_then(|ready| ready.since()),
+            restarts: status.containers().map(|container| container.restart_count).sum(),
+        }
+    }
+}
+
+fn problem(reason: Reason, message: String) -> PodProblem {
+    PodProblem { reason, message }
+}
+
+/// Why no node takes the pod, in the scheduler's words.
+fn unschedulable(pod: &WirePod) -> Option<PodProblem> {
+    let scheduled = pod.status.condition("PodScheduled")?;
+    if scheduled.status != "False" || scheduled.reason.as_deref() != Some("Unschedulable") {
+        return None;
+    }
+    let message = format!(
+        "pod \"{}\" cannot be scheduled{}; add nodes that fit or lower its requests and constraints",
+        pod.metadata.name(),
+        quoted(scheduled.message.as_deref()),
+    );
+    Some(problem(Reason::Unschedulable, message))
+}
+
+/// Why a pod that is on a node does not become ready, as far as its containers tell.
+fn obstacle(pod: &WirePod) -> Option<PodProblem> {
+    let waiting = pod.status.containers().find_map(|container| waiting(pod, container));
+    waiting.or_else(|| pod.status.containers().find(|c| keeps_ending(c)).map(|c| crash_loop(pod, c)))
+}
+
+/// Whether a container that runs, or is about to, did so several times in vain: between two crashes it is as
+/// hopeless as while it waits.
+fn keeps_ending(container: &ContainerStatus) -> bool {
+    let completed = container.state.terminated.as_ref().is_some_and(|end| end.exit_code == 0);
+    let again = container.restart_count > 1 || (container.restart_count > 0 && container.state.terminated.is_some());
+    !completed && ended(container).is_some_and(|end| out_of_memory(end) || (again && !end.lasted(LONG_RUN)))
+}
+
+/// What a container waits for, if somebody must help.
+fn waiting(pod: &WirePod, container: &ContainerStatus) -> Option<PodProblem> {
+    let waiting = container.state.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let place = place(pod, container);
+    if reason == "CrashLoopBackOff" {
+        return Some(crash_loop(pod, container));
+    }
+    if IMAGE_REASONS.contains(&reason) {
+        let words = waiting.message.as_deref().map(without_back_off);
+        let message = format!(
+            "image \"{}\" of container \"{}\" in pod \"{}\" cannot be pulled{}; correct the image, or give the pod \
+             an imagePullSecret that may read it",
+            container.image,
+            container.name,
+            pod.metadata.name(),
+            quoted(words),
+        );
+        return Some(problem(Reason::ImagePullFailed, message));
+    }
+    if START_REASONS.contains(&reason) {
+        let words = waiting.message.as_deref();
+        let cure = missing_command(words, None).unwrap_or("create what is missing or correct the pod spec");
+        let message = format!("{place} cannot start ({reason}){}; {cure}", quoted(words));
+        return Some(problem(Reason::ContainerCannotStart, message));
+    }
+    None
+}
+
+/// A container that ended and is started again and again.
+fn crash_loop(pod: &WirePod, container: &ContainerStatus) -> PodProblem {
+    let place = place(pod, container);
+    let Some(ended) = ended(container) else {
+        let message = format!("{place} keeps crashing; {}", read_log(pod, container, true));
+        return problem(Reason::CrashLoop, message);
+    };
+    if out_of_memory(ended) {
+        return killed_for_memory(&place);
+    }
+    let words = ended.message.as_deref();
+    let cure = missing_command(words, Some(ended.exit_code)).map_or_else(|| read_log(pod, container, true), str::to_owned);
+    let message = format!("{place} keeps crashing with exit code {}{}; {cure}", ended.exit_code, quoted(words));
+    problem(Reason::CrashLoop, message)
+}
+
+/// Why a pod is in phase `Failed`.
+fn failure(pod: &WirePod) -> PodProblem {
+    let name = pod.metadata.name();
+    let status = &pod.status;
+    let reason = status.reason.as_deref().unwrap_or_default();
+    let words = status.message.as_deref();
+    // A pod that used more disk than its own limit is evicted too, but would be again on any node.
+    let own_limit = reason == "Evicted" && words.is_some_and(|words| words.contains("limit"));
+    let disrupted = status.condition("DisruptionTarget").filter(|condition| condition.status == "True");
+    if !own_limit && (disrupted.is_some() || LOST_REASONS.contains(&reason)) {
+        let words = words.or_else(|| disrupted.and_then(|condition| condition.message.as_deref()));
+        let by = disrupted.and_then(|condition| condition.reason.as_deref());
+        let why = [reason, by.unwrap_or_default()].into_iter().find(|word| !word.is_empty()).unwrap_or("DisruptionTarget");
+        return problem(Reason::PodLost, format!("pod \"{name}\" was taken from its node ({why}){}; it is replaced", quoted(words)));
+    }
+    let ended = |container: &&ContainerStatus| container.state.terminated.as_ref().is_some_and(|end| end.exit_code != 0);
+    let Some(container) = status.containers().find(ended) else {
+        let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+        return problem(Reason::PodFailed, format!("pod \"{name}\" failed{why}{}", quoted(words)));
+    };
+    let place = place(pod, container);
+    let Some(end) = &container.state.terminated else {
+        return problem(Reason::PodFailed, format!("{place} failed{}", quoted(words)));
+    };
+    if out_of_memory(end) {
+        return killed_for_memory(&place);
+    }
+    let words = end.message.as_deref().or(words);
+    let cure =
+        missing_command(words, Some(end.exit_code)).map_or_else(|| read_log(pod, container, false), str::to_owned);
+    let message = format!("{place} ended with exit code {}{}; {cure}", end.exit_code, quoted(words));
+    problem(Reason::PodFailed, message)
+}
+
+/// A pod all of whose containers ended by themselves, without an error.
+fn exited(pod: &WirePod) -> PodProblem {
+    let name = pod.metadata.name();
+    let log = match pod.status.container_statuses.first() {
+        Some(container) => read_log(pod, container, false),
+        None => format!("kubectl logs -n {} {name} tells why", pod.metadata.namespace()),
+    };
+    problem(Reason::WorkerExited, format!("pod \"{name}\" ended by itself with exit code 0; {log}"))
+}
+
+/// How the container that was restarted last had ended; an exit for lack of memory before all others.
+fn last_termination(pod: &WirePod) -> Option<PodProblem> {
+    let restarted = || pod.status.containers().filter_map(|c| Some((c, c.last_state.terminated.as_ref()?)));
+    let killed = restarted().find(|(_, end)| out_of_memory(end));
+    let (container, end) = killed.or_else(|| restarted().next())?;
+    let place = place(pod, container);
+    if out_of_memory(end) {
+        return Some(killed_for_memory(&place));
+    }
+    let reason = if end.exit_code == 0 { Reason::WorkerExited } else { Reason::PodFailed };
+    let words = quoted(end.message.as_deref());
+    Some(problem(reason, format!("{place} ended with exit code {} and was restarted{words}", end.exit_code)))
+}
+
+fn killed_for_memory(place: &str) -> PodProblem {
+    let message = format!(
+        "{place} was killed because it used more memory than its limit; raise resources.limits.memory, or let \
+         each worker run fewer threads"
+    );
+    problem(Reason::OutOfMemory, message)
+}
+
+/// How a container ended last, be it stopped now or running again.
+fn ended(container: &ContainerStatus) -> Option<&Terminated> {
+    let now = container.state.terminated.as_ref().filter(|end| end.exit_code != 0);
+    now.or(container.last_state.terminated.as_ref())
+}
+
+fn out_of_memory(end: &Terminated) -> bool {
+    end.reason.as_deref() == Some("OOMKilled")
+}
+
+/// The cure for a command that the image does not have.
+fn missing_command(words: Option<&str>, exit_code: Option<i32>) -> Option<&'static str> {
+    let absent = words.is_some_and(|words| {
+        let no_file = words.contains("exec") && words.contains("no such file or directory");
+        no_file || words.contains("executable file not found")
+    });
+    (absent || exit_code == Some(COMMAND_NOT_FOUND)).then_some(
+        "the image lacks the command: distributed 2026.6 dropped `dask-scheduler` and `dask-worker`, so start \
+         `dask scheduler` or `dask worker`, or use an image that has the command",
+    )
+}
+
+/// The container, its pod and image, as a message begins.
+fn place(pod: &WirePod, container: &ContainerStatus) -> String {
+    let ContainerStatus { name, image, .. } = container;
+    format!("container \"{name}\" (image \"{image}\") of pod \"{}\"", pod.metadata.name())
+}
+
+fn read_log(pod: &WirePod, container: &ContainerStatus, previous: bool) -> String {
+    let namespace = pod.metadata.namespace();
+    let previous = if previous { " --previous" } else { "" };
+    format!("`kubectl logs -n {namespace} {} -c {}{previous}` tells why", pod.metadata.name(), container.name)
+}
+
+/// The words of newer kubelets without "Back-off pulling image", which come and go while the cause stays.
+fn without_back_off(words: &str) -> &str {
+    let Some(rest) = words.strip_prefix("Back-off pulling image ") else { return words };
+    rest.split_once("\": ErrImagePull: ").map_or("", |(_, cause)| cause)
+}
+
+/// `: words`, on one line and not too long; nothing when there are none.
+fn quoted(words: Option<&str>) -> String {
+    let mut quoted = String::new();
+    for word in words.unwrap_or_default().split_whitespace() {
+        let _ = write!(quoted, "{}{word}", if quoted.is_empty() { ": " } else { " " });
+    }
+    if quoted.len() > MAX_WORDS {
+        quoted.truncate(quoted.floor_char_boundary(MAX_WORDS));
+        quoted.push('…');
+    }
+    quoted.truncate(quoted.trim_end_matches('.').len());
+    quoted
+}
+
+#[cfg(test)]
+#[path = "pod_state_tests.rs"]
+mod tests;

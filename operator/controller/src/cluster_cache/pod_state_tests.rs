@@ -1,0 +1,303 @@
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn life(spec: Value, status: Value) -> PodLife {
+    let pod = json!({"metadata": {"name": "w-1", "namespace": "ns"}, "spec": spec, "status": status});
+    PodLife::of(&serde_json::from_value(pod).unwrap())
+}
+
+/// A pod on a node with one container in this state.
+fn container(phase: &str, state: Value) -> PodLife {
+    let mut container = json!({"name": "worker", "image": "dask:1"});
+    container.as_object_mut().unwrap().extend(state.as_object().unwrap().clone());
+    life(json!({"nodeName": "node"}), json!({"phase": phase, "containerStatuses": [container]}))
+}
+
+fn reason(life: &PodLife) -> Option<Reason> {
+    life.problem.as_ref().map(|problem| problem.reason)
+}
+
+fn message(life: &PodLife) -> &str {
+    life.problem.as_ref().map_or("", |problem| &problem.message)
+}
+
+const READY: &str = "2026-11-23T10:00:00Z";
+
+fn ready() -> Value {
+    json!([{"type": "Ready", "status": "True", "lastTransitionTime": READY}])
+}
+
+#[rstest]
+#[case::created(json!({}), json!({}), PodState::Pending)]
+#[case::pending(json!({}), json!({"phase": "Pending"}), PodState::Pending)]
+#[case::bound(json!({"nodeName": "n"}), json!({"phase": "Pending"}), PodState::Starting)]
+#[case::scheduled(json!({}), json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}),
+    PodState::Starting)]
+#[case::running(json!({}), json!({"phase": "Running"}), PodState::Starting)]
+#[case::not_ready(json!({}), json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}),
+    PodState::Starting)]
+#[case::unknown(json!({"nodeName": "n"}), json!({"phase": "Unknown"}), PodState::Starting)]
+#[case::ready(json!({}), json!({"phase": "Running", "conditions": ready()}), PodState::Ready)]
+#[case::gated(json!({}), json!({"phase": "Pending", "conditions": [
+    {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}), PodState::Pending)]
+fn states_without_a_problem(#[case] spec: Value, #[case] status: Value, #[case] expected: PodState) {
+    let life = life(spec, status);
+    assert_eq!((life.state, &life.problem), (expected, &None));
+    assert_eq!(life.ready_since.is_some(), expected == PodState::Ready);
+}
+
+#[test]
+fn ready_since_is_when_the_condition_changed() {
+    let life = life(json!({}), json!({"phase": "Running", "conditions": ready()}));
+    assert_eq!(life.ready_since, Some(READY.parse().unwrap()));
+}
+
+#[test]
+fn a_pod_that_is_being_deleted_is_neither_ready_nor_a_problem() {
+    for phase in ["Running", "Failed", "Succeeded", "Pending"] {
+        let pod = json!({
+            "metadata": {"name": "w", "deletionTimestamp": READY},
+            "status": {"phase": phase, "reason": "Evicted", "conditions": ready()},
+        });
+        let life = PodLife::of(&serde_json::from_value(pod).unwrap());
+        assert_eq!((life.state, life.problem, life.ready_since), (PodState::Terminating, None, None), "{phase}");
+    }
+}
+
+#[test]
+fn the_schedulers_words_are_passed_on() {
+    let life = life(
+        json!({}),
+        json!({"phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/2 nodes are available: 2 Insufficient memory.",
+        }]}),
+    );
+    assert_eq!((life.state, reason(&life)), (PodState::Pending, Some(Reason::Unschedulable)));
+    assert_eq!(
+        message(&life),
+        "pod \"w-1\" cannot be scheduled: 0/2 nodes are available: 2 Insufficient memory; add nodes that fit or \
+         lower its requests and constraints"
+    );
+}
+
+#[rstest]
+#[case("ErrImagePull", Reason::ImagePullFailed)]
+#[case("ImagePullBackOff", Reason::ImagePullFailed)]
+#[case("InvalidImageName", Reason::ImagePullFailed)]
+#[case("ErrImageNeverPull", Reason::ImagePullFailed)]
+#[case("CreateContainerConfigError", Reason::ContainerCannotStart)]
+#[case("CreateContainerError", Reason::ContainerCannotStart)]
+#[case("RunContainerError", Reason::ContainerCannotStart)]
+#[case("CrashLoopBackOff", Reason::CrashLoop)]
+fn waiting_containers(#[case] word: &str, #[case] expected: Reason) {
+    for list in ["containerStatuses", "initContainerStatuses"] {
+        let waiting = json!([{"name": "worker", "image": "dask:1", "state": {"waiting": {"reason": word}}}]);
+        let life = life(json!({"nodeName": "n"}), json!({"phase": "Pending", list: waiting}));
+        assert_eq!((life.state, reason(&life)), (PodState::Starting, Some(expected)), "{list}");
+        for named in ["\"w-1\"", "\"worker\"", "\"dask:1\""] {
+            assert!(message(&life).contains(named), "{named} is missing in: {}", message(&life));
+        }
+    }
+}
+
+#[rstest]
+#[case("ContainerCreating")]
+#[case("PodInitializing")]
+fn ordinary_waiting_is_no_problem(#[case] word: &str) {
+    let life = container("Pending", json!({"state": {"waiting": {"reason": word}}}));
+    assert_eq!((life.state, life.problem), (PodState::Starting, None));
+}
+
+#[test]
+fn the_cause_of_a_failed_pull_is_the_same_while_the_kubelet_backs_off() {
+    let pull = |reason: &str, message: &str| {
+        container("Pending", json!({"state": {"waiting": {"reason": reason, "message": message}}})).problem
+    };
+    let cause = "failed to resolve reference \"docker.io/library/dask:1\": not found";
+    let now = pull("ErrImagePull", cause);
+    assert_eq!(now, pull("ImagePullBackOff", &format!("Back-off pulling image \"dask:1\": ErrImagePull: {cause}")));
+    assert_eq!(
+        now.unwrap().message,
+        format!(
+            "image \"dask:1\" of container \"worker\" in pod \"w-1\" cannot be pulled: {cause}; correct the image, or \
+             give the pod an imagePullSecret that may read it"
+        )
+    );
+    let older = pull("ImagePullBackOff", "Back-off pulling image \"dask:1\"").unwrap();
+    assert!(older.message.contains("cannot be pulled; correct"), "{}", older.message);
+}
+
+#[test]
+fn a_missing_config_map_is_named() {
+    let life = container(
+        "Pending",
+        json!({"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "configmap \"c\" not found"}}}),
+    );
+    assert_eq!(
+        message(&life),
+        "container \"worker\" (image \"dask:1\") of pod \"w-1\" cannot start (CreateContainerConfigError): configmap \
+         \"c\" not found; create what is missing or correct the pod spec"
+    );
+}
+
+#[test]
+fn a_crash_loop_tells_the_exit_code_and_where_to_read_on() {
+    let life = container(
+        "Running",
+        json!({
+            "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}},
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}},
+        }),
+    );
+    assert_eq!((reason(&life), life.restarts), (Some(Reason::CrashLoop), 3));
+    assert_eq!(
+        message(&life),
+        "container \"worker\" (image \"dask:1\") of pod \"w-1\" keeps crashing with exit code 1; `kubectl logs -n ns w-1 \
+         -c worker --previous` tells why"
+    );
+}
+
+const NOT_FOUND: &str = "exec: \"dask-worker\": executable file not found in $PATH: unknown";
+
+#[rstest]
+#[case::by_the_shell(json!({"exitCode": 127, "reason": "Error"}))]
+#[case::by_the_runtime(json!({"exitCode": 128, "reason": "StartError", "message": NOT_FOUND}))]
+#[case::by_its_path(json!({"exitCode": 128, "reason": "StartError",
+    "message": "exec: \"/opt/dask-worker\": stat /opt/dask-worker: no such file or directory"}))]
+fn a_command_that_distributed_dropped_is_explained(#[case] end: Value) {
+    let looping =
+        json!({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": end}});
+    let failed = json!({"state": {"terminated": end}});
+    for (life, expected) in
+        [(container("Running", looping), Reason::CrashLoop), (container("Failed", failed), Reason::PodFailed)]
+    {
+        assert_eq!(reason(&life), Some(expected));
+        assert!(message(&life).contains("`dask scheduler` or `dask worker`"), "{}", message(&life));
+    }
+}
+
+#[test]
+fn a_command_missing_at_the_first_start_is_explained() {
+    let life = container("Pending", json!({"state": {"waiting": {"reason": "RunContainerError", "message": NOT_FOUND}}}));
+    assert_eq!(reason(&life), Some(Reason::ContainerCannotStart));
+    assert!(message(&life).contains("distributed 2026.6 dropped"), "{}", message(&life));
+}
+
+#[rstest]
+#[case::loop_(json!({"restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+    "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}))]
+#[case::just_now(json!({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}))]
+#[case::running_again(json!({"restartCount": 1, "state": {"running": {"startedAt": READY}},
+    "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}))]
+fn out_of_memory_until_ready(#[case] state: Value) {
+    let life = container("Running", state);
+    assert_eq!((life.state, reason(&life)), (PodState::Starting, Some(Reason::OutOfMemory)));
+    assert!(message(&life).contains("resources.limits.memory"), "{}", message(&life));
+}
+
+#[rstest]
+#[case::ended_again(json!({"restartCount": 1, "state": {"terminated": {"exitCode": 1}},
+    "lastState": {"terminated": {"exitCode": 1}}}), true)]
+#[case::runs_for_the_third_time(json!({"restartCount": 2, "state": {"running": {}},
+    "lastState": {"terminated": {"exitCode": 1}}}), true)]
+#[case::ended_once(json!({"restartCount": 0, "state": {"terminated": {"exitCode": 1}}}), false)]
+#[case::runs_again(json!({"restartCount": 1, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 1}}}),
+    false)]
+#[case::ran_long_before(json!({"restartCount": 9, "state": {"running": {}}, "lastState": {"terminated": {
+    "exitCode": 1, "startedAt": "2026-11-23T10:00:00Z", "finishedAt": "2026-11-23T10:10:00Z"}}}), false)]
+#[case::completed_at_last(json!({"restartCount": 3, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}},
+    "lastState": {"terminated": {"exitCode": 1}}}), false)]
+fn a_crash_loop_between_two_crashes(#[case] state: Value, #[case] expected: bool) {
+    assert_eq!(reason(&container("Running", state)), expected.then_some(Reason::CrashLoop));
+}
+
+#[test]
+fn while_ready_a_past_end_is_a_note_and_no_problem() {
+    let of = |end: Value| {
+        let container = json!({"name": "worker", "image": "dask:1", "restartCount": 1, "state": {"running": {}},
+            "lastState": {"terminated": end}});
+        let status = json!({"phase": "Running", "conditions": ready(), "containerStatuses": [container]});
+        let life = life(json!({"nodeName": "n"}), status);
+        assert_eq!((life.state, life.problem, life.restarts), (PodState::Ready, None, 1));
+        life.last_termination.unwrap()
+    };
+    let killed = of(json!({"exitCode": 137, "reason": "OOMKilled"}));
+    assert_eq!(killed.reason, Reason::OutOfMemory);
+    let crashed = of(json!({"exitCode": 2, "message": "bad\n  option"}));
+    assert_eq!(crashed.reason, Reason::PodFailed);
+    assert_eq!(
+        crashed.message,
+        "container \"worker\" (image \"dask:1\") of pod \"w-1\" ended with exit code 2 and was restarted: bad option"
+    );
+    assert_eq!(of(json!({"exitCode": 0})).reason, Reason::WorkerExited);
+}
+
+#[test]
+fn of_several_past_ends_lack_of_memory_is_noted() {
+    let ended = |name: &str, end: Value| json!({"name": name, "restartCount": 1, "lastState": {"terminated": end}});
+    let statuses = [ended("sidecar", json!({"exitCode": 1})), ended("worker", json!({"exitCode": 137, "reason": "OOMKilled"}))];
+    let life = life(json!({}), json!({"phase": "Running", "conditions": ready(), "containerStatuses": statuses}));
+    assert_eq!(life.last_termination.map(|note| note.reason), Some(Reason::OutOfMemory));
+    assert_eq!(life.restarts, 2);
+}
+
+#[rstest]
+#[case::evicted(json!({"reason": "Evicted", "message": "The node was low on resource: memory."}))]
+#[case::preempted(json!({"reason": "Preempting", "message": "Preempted in order to admit critical pod"}))]
+#[case::node_lost(json!({"reason": "NodeLost"}))]
+#[case::shutdown(json!({"reason": "Terminated", "message": "Pod was terminated in response to imminent node shutdown."}))]
+#[case::disrupted(json!({"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]}))]
+#[case::killed_by_it(json!({"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}],
+    "containerStatuses": [{"name": "worker", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}]}))]
+fn pods_that_were_taken_away(#[case] mut status: Value) {
+    status["phase"] = json!("Failed");
+    let life = life(json!({"nodeName": "n"}), status);
+    assert_eq!((life.state, reason(&life)), (PodState::Failed, Some(Reason::PodLost)));
+    assert!(message(&life).contains("pod \"w-1\" was taken from its node ("), "{}", message(&life));
+}
+
+#[rstest]
+#[case::own_disk_limit(json!({"reason": "Evicted", "message": "Usage of EmptyDir volume \"s\" exceeds the limit \"1Gi\"."}),
+    "pod \"w-1\" failed (Evicted): Usage of EmptyDir volume \"s\" exceeds the limit \"1Gi\"")]
+#[case::refused_by_the_node(json!({"reason": "OutOfcpu", "message": "Node didn't have enough resource: cpu"}),
+    "pod \"w-1\" failed (OutOfcpu): Node didn't have enough resource: cpu")]
+#[case::without_a_word(json!({}), "pod \"w-1\" failed")]
+#[case::over_again(json!({"conditions": [{"type": "DisruptionTarget", "status": "False"}]}), "pod \"w-1\" failed")]
+#[case::exit_code(json!({"containerStatuses": [
+        {"name": "done", "state": {"terminated": {"exitCode": 0}}},
+        {"name": "worker", "image": "dask:1", "state": {"terminated": {"exitCode": 3, "message": "no\nluck."}}}]}),
+    "container \"worker\" (image \"dask:1\") of pod \"w-1\" ended with exit code 3: no luck; `kubectl logs -n ns w-1 -c worker` \
+     tells why")]
+fn pods_that_failed(#[case] mut status: Value, #[case] expected: &str) {
+    status["phase"] = json!("Failed");
+    let life = life(json!({"nodeName": "n"}), status);
+    assert_eq!((life.state, reason(&life)), (PodState::Failed, Some(Reason::PodFailed)));
+    assert_eq!(message(&life), expected);
+}
+
+#[test]
+fn a_failed_pod_that_ran_out_of_memory() {
+    let life = container("Failed", json!({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}));
+    assert_eq!((life.state, reason(&life)), (PodState::Failed, Some(Reason::OutOfMemory)));
+}
+
+#[test]
+fn a_worker_that_ended_by_itself() {
+    let life = container("Succeeded", json!({"state": {"terminated": {"exitCode": 0}}}));
+    assert_eq!((life.state, reason(&life)), (PodState::Failed, Some(Reason::WorkerExited)));
+    assert_eq!(
+        message(&life),
+        "pod \"w-1\" ended by itself with exit code 0; `kubectl logs -n ns w-1 -c worker` tells why"
+    );
+}
+
+#[test]
+fn long_words_are_cut_at_a_character() {
+    let words = format!("{}ü", "x".repeat(MAX_WORDS - 3));
+    let quoted = quoted(Some(&words));
+    assert!(quoted.len() <= MAX_WORDS + '…'.len_utf8());
+    assert!(quoted.ends_with('…'));
+}

@@ -1,0 +1,334 @@
+//! One watch per kind and namespace: list, then watch from there, for ever.
+//!
+//! kube's own watcher hides the version of a list and the bookmarks. Both are needed here: by them own writes
+//! are told from deleted objects, and they are the only sign of life of a quiet watch.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dask_operator_api::labels;
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::Status;
+use kube::runtime::watcher::DefaultBackoff;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::ObjectKey;
+use super::cache::ClusterCache;
+use super::index::{Index, Wakes};
+use super::lenient::Lenient;
+use super::pods::PodEntry;
+use super::records::{DeploymentRecord, ServiceRecord, resource_version};
+use super::table::{Delivery, WatchNumber};
+use super::wire_pod::WirePod;
+
+/// Objects per page of a list; bounds the memory that a list needs for a moment.
+const PAGE: u32 = 250;
+/// Longest wait for a page of a list, or for a watch to start.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Seconds after which the API server is asked to end a watch, so that a dead connection is noticed.
+const WATCH_SECONDS: u32 = 240;
+/// Longest silence on a watch: its whole life, and some time for the end to arrive.
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
+/// A watch that ends sooner, without having shown anything, counts as failed.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Where to watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In all namespaces.
+    All,
+    /// In these namespaces.
+    Namespaces(Vec<String>),
+}
+
+/// Why a list or watch has to be started again.
+#[derive(Debug, Error)]
+enum WatchError {
+    #[error("failed to list")]
+    List(#[source] kube::Error),
+    #[error("failed to list: the answer has no resource version")]
+    NoVersion,
+    #[error("failed to start the watch")]
+    Start(#[source] kube::Error),
+    #[error("failed to read the watch")]
+    Read(#[source] kube::Error),
+    #[error("the API server ended the watch")]
+    Ended(#[source] Box<Status>),
+    #[error("the watch ended at once")]
+    EndedAtOnce,
+    #[error("no answer for {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+impl WatchError {
+    /// Whether the API server no longer knows the version from which the watch was to go on.
+    fn is_expired(&self) -> bool {
+        match self {
+            Self::Ended(status) => status.code == 410,
+            Self::Start(kube::Error::Api(status)) | Self::Read(kube::Error::Api(status)) => status.code == 410,
+            _ => false,
+        }
+    }
+}
+
+/// What the API server sends.
+#[derive(Debug)]
+enum Received<K> {
+    ListBegins,
+    Listed(K),
+    ListEnds(u64),
+    Applied(K),
+    Deleted(K),
+    Reached(u64),
+}
+
+impl<K: Resource> Received<K> {
+    /// The same for the table, with `convert` making the record; `None` from it is an object that cannot be read.
+    fn delivery<R>(self, convert: impl FnOnce(K) -> (ObjectKey, Option<R>)) -> Delivery<R> {
+        match self {
+            Self::ListBegins => Delivery::ListBegins,
+            Self::Listed(object) => {
+                let (key, record) = convert(object);
+                Delivery::Listed(key, record)
+            }
+            Self::ListEnds(version) => Delivery::ListEnds(version),
+            Self::Applied(object) => {
+                let version = resource_version(object.meta());
+                let (key, record) = convert(object);
+                Delivery::Applied(key, record, version)
+            }
+            Self::Deleted(object) => {
+                let version = resource_version(object.meta());
+                Delivery::Deleted(ObjectKey::of(&object), object.uid().unwrap_or_default().into(), version)
+            }
+            Self::Reached(version) => Delivery::Reached(version),
+        }
+    }
+}
+
+/// Starts the watches that fill the cache: one per kind, and namespace if the scope names some. They end on
+/// `shutdown`. To be called once for a cache.
+#[must_use]
+pub fn watch(client: &Client, scope: &Scope, cache: &ClusterCache, shutdown: &CancellationToken) -> JoinSet<()> {
+    let mut namespaces: Vec<Option<&str>> = match scope {
+        Scope::All => vec![None],
+        Scope::Namespaces(names) => names.iter().map(|name| Some(name.as_str())).collect(),
+    };
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    let mut watches = Watches { client, cache, shutdown, namespaces, tasks: JoinSet::new() };
+    let scheduler = format!("{}={}", labels::COMPONENT, labels::SCHEDULER);
+
+    watches.start(None, |index, namespace| index.clusters.add_watch(namespace), |index, watch, received, wakes| {
+        index.deliver_cluster(watch, received.delivery(readable), wakes);
+    });
+    watches.start(None, |index, namespace| index.groups.add_watch(namespace), |index, watch, received, wakes| {
+        index.deliver_group(watch, received.delivery(readable), wakes);
+    });
+    watches.start(
+        Some(labels::CLUSTER_NAME),
+        |index, namespace| index.pods.add_watch(namespace),
+        |index, watch, received: Received<WirePod>, wakes| {
+            let strings = &mut index.strings;
+            let delivery = received.delivery(|pod| {
+                let key = ObjectKey::new(strings.get(pod.metadata.namespace()), pod.metadata.name());
+                (key, Some(PodEntry::new(&pod, strings)))
+            });
+            index.deliver_pod(watch, delivery, wakes);
+        },
+    );
+    watches.start(
+        Some(&scheduler),
+        |index, namespace| index.services.add_watch(namespace),
+        |index, watch, received: Received<Service>, wakes| {
+            let convert = |service: Service| (ObjectKey::of(&service), Some(Arc::new(ServiceRecord::from(service))));
+            index.deliver_service(watch, received.delivery(convert), wakes);
+        },
+    );
+    watches.start(
+        Some(&scheduler),
+        |index, namespace| index.deployments.add_watch(namespace),
+        |index, watch, received: Received<Deployment>, wakes| {
+            let convert = |deployment: Deployment| {
+                (ObjectKey::of(&deployment), Some(Arc::new(DeploymentRecord::from(&deployment))))
+            };
+            index.deliver_deployment(watch, received.delivery(convert), wakes);
+        },
+    );
+    watches.tasks
+}
+
+/// The object, unless it does not fit its type.
+fn readable<K: Resource<DynamicType = ()>>(object: Lenient<K>) -> (ObjectKey, Option<Arc<K>>) {
+    let key = ObjectKey::of(&object);
+    match object.0 {
+        Ok(object) => (key, Some(Arc::new(object))),
+        Err(malformed) => {
+            warn!(kind = %K::kind(&()), object = %key, error = malformed.error, "object ignored: it does not fit the schema");
+            (key, None)
+        }
+    }
+}
+
+struct Watches<'a> {
+    client: &'a Client,
+    cache: &'a ClusterCache,
+    shutdown: &'a CancellationToken,
+    namespaces: Vec<Option<&'a str>>,
+    tasks: JoinSet<()>,
+}
+
+impl Watches<'_> {
+    fn start<K>(
+        &mut self,
+        selector: Option<&str>,
+        add: impl Fn(&mut Index, Option<&str>) -> WatchNumber,
+        deliver: impl Fn(&mut Index, WatchNumber, Received<K>, &mut Wakes) + Copy + Send + Sync + 'static,
+    ) where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        // All are there before the first one runs, or the cache could be called ready too soon.
+        let numbers: Vec<_> = self.namespaces.iter().map(|n| self.cache.update(|index, _| add(index, *n))).collect();
+        for (namespace, number) in self.namespaces.iter().zip(numbers) {
+            let api = match namespace {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            let watch = Watch {
+                api,
+                selector: selector.map(str::to_owned),
+                kind: kind_name::<K>(),
+                health: self.cache.health().add(kind_name::<K>(), *namespace, Instant::now()),
+                cache: self.cache.clone(),
+            };
+            let shutdown = self.shutdown.clone();
+            self.tasks.spawn(async move {
+                let run = watch.run(move |index, received, wakes| deliver(index, number, received, wakes));
+                shutdown.run_until_cancelled(run).await;
+            });
+        }
+    }
+}
+
+/// The kind as a word that lives for ever.
+fn kind_name<K: Resource<DynamicType = ()>>() -> &'static str {
+    match K::kind(&()) {
+        std::borrow::Cow::Borrowed(kind) => kind,
+        std::borrow::Cow::Owned(_) => "unknown",
+    }
+}
+
+struct Watch<K> {
+    api: Api<K>,
+    selector: Option<String>,
+    kind: &'static str,
+    health: usize,
+    cache: ClusterCache,
+}
+
+impl<K> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    /// Lists and watches for ever, with a pause after each failure.
+    async fn run(&self, deliver: impl Fn(&mut Index, Received<K>, &mut Wakes)) {
+        let deliver = |received| self.cache.update(|index, wakes| deliver(index, received, wakes));
+        let mut backoff = DefaultBackoff::default();
+        let mut position: Option<String> = None;
+        loop {
+            let result = match &mut position {
+                Some(position) => self.watch(position, &deliver).await,
+                None => self.list(&deliver).await.map(|version| position = Some(version)),
+            };
+            if let Err(error) = result {
+                if error.is_expired() {
+                    position = None;
+                }
+                self.failed(&error);
+                sleep(backoff.next().unwrap_or(ANSWER)).await;
+            }
+        }
+    }
+
+    /// Lists everything; returns the version of the list.
+    async fn list(&self, deliver: &impl Fn(Received<K>)) -> Result<String, WatchError> {
+        deliver(Received::ListBegins);
+        let mut params = ListParams { label_selector: self.selector.clone(), ..ListParams::default() }.limit(PAGE);
+        loop {
+            let page = timeout(ANSWER, self.api.list(&params)).await.map_err(|_| WatchError::Silent(ANSWER))?;
+            let page = page.map_err(WatchError::List)?;
+            self.active();
+            page.items.into_iter().for_each(|object| deliver(Received::Listed(object)));
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                let version = page.metadata.resource_version.ok_or(WatchError::NoVersion)?;
+                self.cache.health().listed(self.health);
+                deliver(Received::ListEnds(version.parse().map_err(|_| WatchError::NoVersion)?));
+                return Ok(version);
+            }
+        }
+    }
+
+    /// Watches from a version on, which it moves along, until the API server ends the watch as asked.
+    async fn watch(&self, position: &mut String, deliver: &impl Fn(Received<K>)) -> Result<(), WatchError> {
+        let started = Instant::now();
+        let mut params = WatchParams::default().timeout(WATCH_SECONDS);
+        params.label_selector.clone_from(&self.selector);
+        let events = timeout(ANSWER, self.api.watch(&params, position)).await;
+        let mut events = events.map_err(|_| WatchError::Silent(ANSWER))?.map_err(WatchError::Start)?.boxed();
+        let mut received = false;
+        loop {
+            let event = timeout(SILENCE, events.next()).await.map_err(|_| WatchError::Silent(SILENCE))?;
+            let Some(event) = event else {
+                let failed = !received && started.elapsed() < AT_ONCE;
+                return if failed { Err(WatchError::EndedAtOnce) } else { Ok(()) };
+            };
+            let event = match event.map_err(WatchError::Read)? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => Received::Applied(object),
+                WatchEvent::Deleted(object) => Received::Deleted(object),
+                WatchEvent::Bookmark(bookmark) => {
+                    Received::Reached(bookmark.metadata.resource_version.parse().map_err(|_| WatchError::NoVersion)?)
+                }
+                WatchEvent::Error(status) => return Err(WatchError::Ended(status)),
+            };
+            received = true;
+            self.active();
+            self.cache.metrics().watch_event(self.kind);
+            let version = match &event {
+                Received::Applied(object) | Received::Deleted(object) => resource_version(object.meta()),
+                Received::Reached(version) => *version,
+                Received::ListBegins | Received::Listed(_) | Received::ListEnds(_) => 0,
+            };
+            deliver(event);
+            *position = version.to_string();
+        }
+    }
+
+    fn active(&self) {
+        self.cache.health().active(self.health, Instant::now());
+    }
+
+    fn failed(&self, error: &WatchError) {
+        let mut text = error.to_string();
+        if let Some(source) = std::error::Error::source(error) {
+            text = format!("{text}: {source}");
+        }
+        if error.is_expired() {
+            debug!(kind = self.kind, error = text, "watch starts anew");
+        } else {
+            warn!(kind = self.kind, error = text, "watch failed and will be tried again");
+        }
+        self.cache.health().failed(self.health, text, Instant::now());
+    }
+}

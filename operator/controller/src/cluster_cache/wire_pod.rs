@@ -1,0 +1,354 @@
+//! A pod as it comes from the API server, as far as it is read. Every other field is skipped while decoding, so
+//! that a pod costs a few hundred bytes instead of a few thousand.
+
+use std::borrow::Cow;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::records::resource_version;
+
+/// A pod, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WirePod {
+    /// Metadata.
+    pub metadata: WireMeta,
+    /// Spec.
+    pub spec: WirePodSpec,
+    /// Status.
+    pub status: PodStatus,
+}
+
+/// Lets kube's client take it for the whole pod.
+impl Resource for WirePod {
+    type DynamicType = ();
+    type Scope = <Pod as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Pod::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Pod::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Pod::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Pod::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata.object
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata.object
+    }
+}
+
+/// Spec of a pod, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WirePodSpec {
+    /// The node it was given to.
+    pub node_name: Option<String>,
+}
+
+/// Status of a pod, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    pub phase: Option<String>,
+    /// Why the pod is in this phase, such as `Evicted`.
+    pub reason: Option<String>,
+    /// The same in words.
+    pub message: Option<String>,
+    /// Conditions.
+    pub conditions: Vec<PodCondition>,
+    /// Statuses of the init containers.
+    pub init_container_statuses: Vec<ContainerStatus>,
+    /// Statuses of the containers.
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+impl PodStatus {
+    /// The condition of this type.
+    #[must_use]
+    pub fn condition(&self, type_: &str) -> Option<&PodCondition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)
+    }
+
+    /// Whether the condition of this type is `True`.
+    #[must_use]
+    pub fn is(&self, type_: &str) -> bool {
+        self.condition(type_).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// Statuses of all containers, init containers first.
+    pub fn containers(&self) -> impl Iterator<Item = &ContainerStatus> {
+        self.init_container_statuses.iter().chain(&self.container_statuses)
+    }
+}
+
+/// A condition of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodCondition {
+    /// Such as `PodScheduled` or `Ready`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// One word.
+    pub reason: Option<String>,
+    /// Words.
+    pub message: Option<String>,
+    last_transition_time: Option<Time>,
+}
+
+impl PodCondition {
+    /// When the status changed last.
+    #[must_use]
+    pub fn since(&self) -> Option<Timestamp> {
+        self.last_transition_time.as_ref().map(|time| time.0)
+    }
+}
+
+/// Status of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    /// Name of the container.
+    pub name: String,
+    /// Image, as in the spec or as resolved.
+    pub image: String,
+    /// Restarts.
+    pub restart_count: i32,
+    /// What it does now.
+    pub state: ContainerState,
+    /// How it ended before its last restart.
+    pub last_state: ContainerState,
+}
+
+/// What a container does; at most one of these is there.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// It waits to start.
+    pub waiting: Option<Waiting>,
+    /// It runs.
+    pub running: Option<IgnoredAny>,
+    /// It ended.
+    pub terminated: Option<Terminated>,
+}
+
+/// Why a container waits.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    /// One word, such as `ImagePullBackOff`.
+    pub reason: Option<String>,
+    /// The kubelet's words.
+    pub message: Option<String>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Terminated {
+    /// Exit code of the process.
+    pub exit_code: i32,
+    /// One word, such as `OOMKilled`.
+    pub reason: Option<String>,
+    /// The kubelet's words, or the container's own termination message.
+    pub message: Option<String>,
+    started_at: Option<Time>,
+    finished_at: Option<Time>,
+}
+
+impl Terminated {
+    /// Whether it had run for at least this long.
+    #[must_use]
+    pub fn lasted(&self, least: SignedDuration) -> bool {
+        let (Some(started), Some(finished)) = (&self.started_at, &self.finished_at) else { return false };
+        finished.0.duration_since(started.0) >= least
+    }
+}
+
+/// Metadata of an object, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "RawMeta")]
+pub struct WireMeta {
+    /// Name, namespace, UID and resource version; nothing else.
+    pub object: ObjectMeta,
+    /// `creationTimestamp`.
+    pub created: Option<Timestamp>,
+    /// Whether there is a `deletionTimestamp`.
+    pub terminating: bool,
+    /// UID of the controlling owner.
+    pub controller_uid: Option<String>,
+    /// Label `dask.org/cluster-name`.
+    pub cluster: Option<String>,
+    /// Label `dask.org/workergroup-name`.
+    pub group: Option<String>,
+    /// Label `dask.org/component`.
+    pub component: Option<String>,
+    /// Annotation `kubernetes.dask.org/ordinal`, if it is a number.
+    pub ordinal: Option<i64>,
+}
+
+impl WireMeta {
+    /// Namespace, or nothing.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.object.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Name, or nothing.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.object.name.as_deref().unwrap_or_default()
+    }
+
+    /// UID, or nothing.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.object.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The resource version as a number.
+    #[must_use]
+    pub fn resource_version(&self) -> u64 {
+        resource_version(&self.object)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawMeta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<IgnoredAny>,
+    labels: Option<RawLabels>,
+    annotations: Option<RawAnnotations>,
+    owner_references: Option<Vec<RawOwner>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawLabels {
+    #[serde(rename = "dask.org/cluster-name")]
+    cluster: Option<String>,
+    #[serde(rename = "dask.org/workergroup-name")]
+    group: Option<String>,
+    #[serde(rename = "dask.org/component")]
+    component: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawAnnotations {
+    #[serde(rename = "kubernetes.dask.org/ordinal")]
+    ordinal: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawOwner {
+    uid: String,
+    #[serde(default)]
+    controller: Option<bool>,
+}
+
+impl From<RawMeta> for WireMeta {
+    fn from(raw: RawMeta) -> Self {
+        let labels = raw.labels.unwrap_or_default();
+        let mut owners = raw.owner_references.into_iter().flatten();
+        Self {
+            object: ObjectMeta {
+                name: raw.name,
+                namespace: raw.namespace,
+                uid: raw.uid,
+                resource_version: raw.resource_version,
+                ..ObjectMeta::default()
+            },
+            created: raw.creation_timestamp.map(|time| time.0),
+            terminating: raw.deletion_timestamp.is_some(),
+            controller_uid: owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid),
+            cluster: labels.cluster,
+            group: labels.group,
+            component: labels.component,
+            ordinal: raw.annotations.and_then(|annotations| annotations.ordinal?.parse().ok()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dask_operator_api::labels;
+    use kube::ResourceExt;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_needed_is_read() {
+        let pod: WirePod = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": "w", "namespace": "ns", "uid": "u", "resourceVersion": "42",
+                "creationTimestamp": "2026-11-23T10:00:00Z", "deletionTimestamp": "2026-11-23T10:01:00Z",
+                "labels": {"dask.org/cluster-name": "c", "other": "x"},
+                "annotations": {"kubernetes.dask.org/ordinal": "not a number"},
+                "managedFields": [{"manager": "m", "fieldsV1": {"f:spec": {}}}],
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "other"},
+                    {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "owner", "controller": true},
+                ],
+            },
+            "spec": {"nodeName": "node", "containers": [{"name": "worker"}]},
+            "status": {"phase": "Running", "hostIP": "10.0.0.1"},
+        }))
+        .unwrap();
+        assert_eq!((pod.metadata.namespace(), pod.metadata.name()), ("ns", "w"));
+        assert_eq!((pod.metadata.uid(), pod.metadata.resource_version()), ("u", 42));
+        assert_eq!(pod.metadata.created.map(|t| t.to_string()).as_deref(), Some("2026-11-23T10:00:00Z"));
+        assert!(pod.metadata.terminating);
+        assert_eq!(pod.metadata.controller_uid.as_deref(), Some("owner"));
+        assert_eq!(pod.metadata.ordinal, None);
+        assert_eq!(pod.resource_version().as_deref(), Some("42"), "kube's watcher reads this");
+        assert!(pod.meta().managed_fields.is_none());
+        assert_eq!(WirePod::url_path(&(), Some("ns")), "/api/v1/namespaces/ns/pods");
+    }
+
+    #[test]
+    fn a_pod_with_hardly_anything_is_read() {
+        let pod: WirePod = serde_json::from_value(json!({"metadata": {"creationTimestamp": null}})).unwrap();
+        assert_eq!((pod.metadata.uid(), pod.metadata.resource_version()), ("", 0));
+        assert!(!pod.metadata.terminating);
+    }
+
+    #[test]
+    fn the_names_of_labels_and_annotations_are_the_apis() {
+        let pod: WirePod = serde_json::from_value(json!({"metadata": {
+            "labels": {labels::CLUSTER_NAME: "c", labels::WORKER_GROUP_NAME: "g", labels::COMPONENT: "worker"},
+            "annotations": {labels::ORDINAL: "7"},
+        }}))
+        .unwrap();
+        assert_eq!(pod.metadata.cluster.as_deref(), Some("c"));
+        assert_eq!(pod.metadata.group.as_deref(), Some("g"));
+        assert_eq!(pod.metadata.component.as_deref(), Some("worker"));
+        assert_eq!(pod.metadata.ordinal, Some(7));
+    }
+}

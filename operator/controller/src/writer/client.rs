@@ -1,0 +1,277 @@
+//! Calls to the API.
+
+use std::borrow::Cow;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::client::Body;
+use kube::core::{NamespaceResourceScope, Request, Status, request};
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::error::{NoAnswer, Target, WriteError};
+use super::lanes::{Lane, Lanes};
+use crate::cluster_cache::{ObjectKey, WirePod};
+use crate::leader::Leadership;
+use crate::telemetry::Metrics;
+
+/// Owner of the fields that this operator writes.
+pub const FIELD_MANAGER: &str = "dask-operator";
+
+/// Bounds on the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls at a time.
+    pub in_flight: usize,
+    /// Of these, how many [`Lane::Bulk`] leaves free.
+    pub reserved_for_urgent: usize,
+    /// Longest time of one call, tries again by the client included. kube's client tries answers 429, 503 and
+    /// 504 again by itself, as long as this allows.
+    pub timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_flight: 32, reserved_for_urgent: 4, timeout: Duration::from_secs(30) }
+    }
+}
+
+/// What became of a creation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creation<K> {
+    /// The object, as the API server returned it.
+    Created(Box<K>),
+    /// An object with this name is there already, maybe by an earlier try whose answer was lost.
+    AlreadyExists,
+}
+
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// The API server accepted it; the object may take its time to go.
+    Accepted,
+    /// There was no such object, or no longer.
+    Gone,
+}
+
+/// Makes calls to the API. Clones share the limits.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    leadership: Leadership,
+    metrics: Metrics,
+    lanes: Arc<Lanes>,
+    limits: Limits,
+}
+
+impl Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// Why a call failed, before it is known what that means for the caller.
+enum Failure {
+    AlreadyExists(Target),
+    Error(WriteError),
+}
+
+impl From<Failure> for WriteError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Error(error) => error,
+            Failure::AlreadyExists(target) => Self::Conflict { target },
+        }
+    }
+}
+
+/// A request as kube builds it.
+type Built = Result<http::Request<Vec<u8>>, request::Error>;
+
+impl Writer {
+    /// A writer that is silent while `leadership` says so.
+    #[must_use]
+    pub fn new(client: Client, leadership: Leadership, metrics: Metrics, limits: Limits) -> Self {
+        let lanes = Arc::new(Lanes::new(limits.in_flight, limits.reserved_for_urgent));
+        Self { client, leadership, metrics, lanes, limits }
+    }
+
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn create<K>(&self, object: &K, lane: Lane) -> Result<Creation<K>, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned,
+    {
+        let key = ObjectKey::of(object);
+        self.create_bytes(&key, serde_json::to_vec(object)?, lane).await
+    }
+
+    /// Creates a pod from its JSON, and reads back only what the cache needs.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn create_pod(&self, key: &ObjectKey, json: Vec<u8>, lane: Lane) -> Result<Creation<WirePod>, WriteError> {
+        self.create_bytes(key, json, lane).await
+    }
+
+    async fn create_bytes<K>(&self, key: &ObjectKey, json: Vec<u8>, lane: Lane) -> Result<Creation<K>, WriteError>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.call(target::<K>("create", key), lane, "create", requests::<K>(key).create(&params, json)).await {
+            Ok(object) => Ok(Creation::Created(Box::new(object))),
+            Err(Failure::AlreadyExists(_)) => Ok(Creation::AlreadyExists),
+            Err(Failure::Error(error)) => Err(error),
+        }
+    }
+
+    /// Changes an object by a JSON merge patch. With `metadata.resourceVersion` in the patch, only if it is still
+    /// that version; else the error is a [`WriteError::Conflict`].
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn merge_patch<K>(&self, key: &ObjectKey, patch: &Value, lane: Lane) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let request = requests::<K>(key).patch(&key.name, &patch_params(FIELD_MANAGER), &Patch::Merge(patch));
+        Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
+    }
+
+    /// Changes the status of an object by a JSON merge patch of the status alone, as
+    /// [`merge_patch_between`](super::merge_patch_between) makes it.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn patch_status<K>(&self, key: &ObjectKey, patch: &Value, lane: Lane) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let patch = json!({ "status": patch });
+        let params = patch_params(FIELD_MANAGER);
+        let request = requests::<K>(key).patch_subresource("status", &key.name, &params, &Patch::Merge(patch));
+        Ok(self.call(target::<K>("patch", key), lane, "patch_status", request).await?)
+    }
+
+    /// Creates or changes an object by server-side apply, taking over fields of other owners. `part` tells apart
+    /// the controllers of this operator, each of which owns the fields it applies.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn apply<K, T>(&self, key: &ObjectKey, object: &T, part: &str, lane: Lane) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+        T: Serialize + Sync,
+    {
+        let params = PatchParams { force: true, ..patch_params(&format!("{FIELD_MANAGER}/{part}")) };
+        let request = requests::<K>(key).patch(&key.name, &params, &Patch::Apply(object));
+        Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
+    }
+
+    /// Deletes the object with this name and UID; one that was made again under the same name is spared.
+    ///
+    /// # Errors
+    /// Any [`WriteError`] but `NotFound` and `Conflict`, which mean that it is gone.
+    pub async fn delete<K>(&self, key: &ObjectKey, uid: &str, lane: Lane) -> Result<Deletion, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        let request = requests::<K>(key).delete(&key.name, &params);
+        match self.call::<IgnoredAny>(target::<K>("delete", key), lane, "delete", request).await.map_err(WriteError::from) {
+            Ok(_) => Ok(Deletion::Accepted),
+            Err(WriteError::NotFound { .. } | WriteError::Conflict { .. }) => Ok(Deletion::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads an object; for rare cases only, since everything of interest is in the cache.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn get<K>(&self, key: &ObjectKey, lane: Lane) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let request = requests::<K>(key).get(&key.name, &GetParams::default());
+        Ok(self.call(target::<K>("get", key), lane, "get", request).await?)
+    }
+
+    /// Makes one call when its turn comes. `operation` is what kube's own client calls it, for layers that
+    /// select requests by it.
+    async fn call<R: DeserializeOwned>(
+        &self,
+        target: Target,
+        lane: Lane,
+        operation: &'static str,
+        request: Built,
+    ) -> Result<R, Failure> {
+        let mut request = match request {
+            Ok(request) => request.map(Body::from),
+            Err(source) => return Err(Failure::Error(WriteError::Request { target, source: Box::new(source) })),
+        };
+        request.extensions_mut().insert(operation);
+        let _turn = self.lanes.enter(lane, &target.key).await;
+        if !self.leadership.is_leader() {
+            return Err(Failure::Error(WriteError::NotLeading(target)));
+        }
+        let started = Instant::now();
+        let result = timeout(self.limits.timeout, self.exchange(&target, request)).await.unwrap_or_else(|_| {
+            let source = NoAnswer::Timeout(self.limits.timeout);
+            Err(Failure::Error(WriteError::Unanswered { target: target.clone(), source }))
+        });
+        let outcome = match &result {
+            Ok(_) => "success",
+            Err(Failure::AlreadyExists(_)) => "already_exists",
+            Err(Failure::Error(error)) => error.outcome(),
+        };
+        self.metrics.api_call(target.verb, &target.kind, outcome, started.elapsed().as_secs_f64());
+        result
+    }
+
+    async fn exchange<R: DeserializeOwned>(&self, target: &Target, request: http::Request<Body>) -> Result<R, Failure> {
+        let unanswered = |source| Failure::Error(WriteError::Unanswered { target: target.clone(), source });
+        let transport = |error: kube::Error| unanswered(NoAnswer::Transport(Box::new(error)));
+        let response = self.client.send(request).await.map_err(transport)?;
+        let code = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = response.into_body().collect_bytes().await.map_err(transport)?;
+        if (200..300).contains(&code) {
+            return serde_json::from_slice(&body).map_err(|error| unanswered(NoAnswer::Unreadable(error)));
+        }
+        // Not every answer is a status: the API server's own overload protection sends plain text.
+        let mut status: Status = serde_json::from_slice(&body)
+            .unwrap_or_else(|_| Status::failure(String::from_utf8_lossy(&body).trim(), ""));
+        status.code = code;
+        if status.is_already_exists() {
+            return Err(Failure::AlreadyExists(target.clone()));
+        }
+        Err(Failure::Error(WriteError::from_status(target.clone(), &status, retry_after.map(Duration::from_secs))))
+    }
+}
+
+fn target<K: Resource<DynamicType = ()>>(verb: &'static str, key: &ObjectKey) -> Target {
+    let kind: Cow<'static, str> = K::kind(&());
+    Target { verb, kind, key: key.clone() }
+}
+
+fn requests<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> Request {
+    Request::new(K::url_path(&(), Some(&key.namespace)))
+}
+
+fn patch_params(manager: &str) -> PatchParams {
+    PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

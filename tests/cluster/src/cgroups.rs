@@ -1,0 +1,210 @@
+//! Control groups of the nodes, in the version 1 or version 2 hierarchy of this machine.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::wait;
+
+/// Controllers that kubelet and runc use. Others (hugetlb, rdma, misc) stay out: mounting a version 1 controller
+/// that is not mounted yet would move it for the whole machine.
+const V1_CONTROLLERS: [&str; 9] =
+    ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "name=systemd"];
+
+/// Why a control group could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused.
+    #[error("failed to {verb} control group {path}")]
+    Group {
+        /// What was tried.
+        verb: &'static str,
+        /// Which one.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// Processes are still in it.
+    #[error("failed to remove control group {path}: its processes did not end within {seconds} s")]
+    Busy {
+        /// Which one.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+/// How control groups are mounted on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hierarchy {
+    /// One mount for each controller or set of controllers; also the hybrid layout.
+    V1(Vec<V1Mount>),
+    /// One mount for all.
+    V2(PathBuf),
+}
+
+/// One version 1 mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct V1Mount {
+    /// Where it is mounted on the host.
+    pub(crate) path: PathBuf,
+    /// Its controllers as mount options; empty for the version 2 part of the hybrid layout.
+    pub(crate) options: String,
+}
+
+impl Hierarchy {
+    /// How it is mounted here.
+    pub(crate) fn of_machine() -> Self {
+        Self::parse(&fs::read_to_string("/proc/mounts").unwrap_or_default())
+    }
+
+    fn parse(mounts: &str) -> Self {
+        let mut v1 = Vec::new();
+        let mut v2 = None;
+        for line in mounts.lines() {
+            let mut fields = line.split(' ').skip(1);
+            let (Some(path), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            let used: Vec<&str> = options.split(',').filter(|word| V1_CONTROLLERS.contains(word)).collect();
+            match kind {
+                "cgroup" if !used.is_empty() => {
+                    let options = match used.as_slice() {
+                        ["name=systemd"] => "none,name=systemd".to_owned(),
+                        controllers => controllers.join(","),
+                    };
+                    v1.push(V1Mount { path: path.into(), options });
+                }
+                "cgroup2" => v2 = Some(PathBuf::from(path)),
+                _other => {}
+            }
+        }
+        match v2 {
+            Some(path) if v1.is_empty() => Self::V2(path),
+            Some(path) => {
+                v1.push(V1Mount { path, options: String::new() });
+                Self::V1(v1)
+            }
+            None => Self::V1(v1),
+        }
+    }
+
+    fn roots(&self) -> Vec<&Path> {
+        match self {
+            Self::V1(mounts) => mounts.iter().map(|mount| mount.path.as_path()).collect(),
+            Self::V2(path) => vec![path],
+        }
+    }
+
+    /// Makes the group of a node and returns the files into which its first process writes itself.
+    pub(crate) fn create(&self, group: &str) -> Result<Vec<PathBuf>, Error> {
+        self.roots().into_iter().map(|root| create_in(root, group)).collect()
+    }
+
+    /// Removes every group whose name starts with `prefix`, with all groups in it, once their processes are gone.
+    pub(crate) fn remove(&self, prefix: &str, patience: Duration) -> Result<(), Error> {
+        for root in self.roots() {
+            for path in groups_in(root, prefix) {
+                let gone = wait::until(patience, || remove_tree(&path).is_ok());
+                if !gone {
+                    return Err(Error::Busy { path, seconds: patience.as_secs() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn create_in(root: &Path, group: &str) -> Result<PathBuf, Error> {
+    let path = root.join(group);
+    fs::create_dir_all(&path).map_err(|source| Error::Group { verb: "make", path: path.clone(), source })?;
+    // A new cpuset has no processors and takes no process until it has some.
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if root.join("cgroup.clone_children").is_file() && path.join(file).is_file() {
+            fs::read_to_string(root.join(file))
+                .and_then(|text| fs::write(path.join(file), text.trim()))
+                .map_err(|source| Error::Group { verb: "set up", path: path.join(file), source })?;
+        }
+    }
+    Ok(path.join("cgroup.procs"))
+}
+
+fn groups_in(root: &Path, prefix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(root) else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// The files of a control group cannot be removed, and need not be: children first, then the folder itself.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separate_joint_and_hybrid_mounts_are_read() {
+        let mounts = "cgroup /c/cpu,cpuacct cgroup rw,nosuid,cpu,cpuacct 0 0\n\
+                      cgroup /c/memory cgroup rw,relatime,memory 0 0\n\
+                      cgroup /c/hugetlb cgroup rw,hugetlb 0 0\n\
+                      cgroup /c/systemd cgroup rw,xattr,name=systemd 0 0\n\
+                      cgroup2 /c/unified cgroup2 rw 0 0\n\
+                      proc /proc proc rw 0 0\n";
+        let mount = |path: &str, options: &str| V1Mount { path: path.into(), options: options.into() };
+        let expected = vec![
+            mount("/c/cpu,cpuacct", "cpu,cpuacct"),
+            mount("/c/memory", "memory"),
+            mount("/c/systemd", "none,name=systemd"),
+            mount("/c/unified", ""),
+        ];
+        assert_eq!(Hierarchy::parse(mounts), Hierarchy::V1(expected));
+    }
+
+    #[test]
+    fn unified_mount_is_version_2() {
+        let mounts = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
+        assert_eq!(Hierarchy::parse(mounts), Hierarchy::V2("/sys/fs/cgroup".into()));
+    }
+
+    #[test]
+    fn groups_are_found_by_prefix_and_removed_with_their_children() {
+        let root = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy::V2(root.path().to_owned());
+        for group in ["tb-1-node1", "tb-2-node1"] {
+            hierarchy.create(group).unwrap();
+        }
+        fs::create_dir_all(root.path().join("tb-1-node1/kubepods/pod")).unwrap();
+        hierarchy.remove("tb-1", Duration::ZERO).unwrap();
+        assert!(!root.path().join("tb-1-node1").exists());
+        assert!(root.path().join("tb-2-node1").exists());
+    }
+
+    #[test]
+    fn group_that_cannot_be_removed_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let hierarchy = Hierarchy::V2(root.path().to_owned());
+        hierarchy.create("tb-1").unwrap();
+        // A plain file keeps the folder from being removed, as a process keeps a control group.
+        fs::write(root.path().join("tb-1/file"), "").unwrap();
+        let error = hierarchy.remove("tb-1", Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains("tb-1"), "{error}");
+    }
+}
