@@ -207,7 +207,7 @@ fn clean(state_dir: &Path) -> Result<(), Error> {
 
 /// Ends all processes of a cluster and removes everything it has outside its folder.
 fn stop(state_dir: &Path) -> Result<(), Error> {
-    process::kill_all(&process::marked(state_dir), KILL_PATIENCE)?;
+    process::kill_all(&process::all(state_dir), KILL_PATIENCE)?;
     let names = Names::of(state_dir);
     Hierarchy::of_machine().remove(&names.prefix(), KILL_PATIENCE)?;
     remove_network(state_dir, &names)
@@ -256,4 +256,33 @@ pub fn names() -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case(ClusterConfig::api_only("a"), "API tier")]
+    #[case(ClusterConfig::api_only("a").with_controller_manager(), "API tier, controller manager")]
+    #[case(ClusterConfig::with_nodes("a", 3), "3 nodes")]
+    #[case(
+        ClusterConfig::with_nodes("a", 1).with_audit_log().with_fast_node_failure().with_controller_qps(90),
+        "1 nodes, audit log, fast node failure, 90 controller requests/s"
+    )]
+    fn configuration_is_told_in_words(#[case] config: ClusterConfig, #[case] words: &str) {
+        assert_eq!(describe(&config), words);
+    }
+
+    #[test]
+    fn folder_without_state_is_no_healthy_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(healthy(dir.path()), None);
+    }
+
+    #[test]
+    fn cleaning_what_is_not_there_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        clean(&dir.path().join("never-was")).unwrap();
+    }
 }

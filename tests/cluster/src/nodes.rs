@@ -3,7 +3,7 @@
 use std::{path::Path, thread, time::Duration};
 
 use crate::{
-    addresses::Names,
+    addresses::{Addresses, Names},
     command, control_plane, images,
     network::Network,
     node::{self, Node},
@@ -23,6 +23,9 @@ pub enum Error {
     /// One node.
     #[error(transparent)]
     Node(#[from] node::Error),
+    /// The cluster is only an API server.
+    #[error("this cluster has no nodes: it was started with --api-only")]
+    NoNodes,
     /// An image.
     #[error(transparent)]
     Image(#[from] images::Error),
@@ -102,16 +105,19 @@ pub(crate) fn start(state_dir: &Path, state: &State, authority: &Authority) -> R
 /// Deploys DNS, one instance on each of the first two nodes.
 pub(crate) fn deploy_dns(state_dir: &Path, state: &State) -> Result<(), Error> {
     let Some(addresses) = state.addresses else { return Ok(()) };
-    let manifest = DNS
-        .replace("${REPLICAS}", &dns_replicas(state).to_string())
-        .replace("${IMAGE}", images::COREDNS)
-        .replace("${ADDRESS}", &addresses.dns_service().to_string());
+    let manifest = dns_manifest(addresses, dns_replicas(state));
     control_plane::kubectl(state_dir)?
         .args(["apply", "--server-side", "--validate=false", "-f", "-"])
         .input(manifest)
         .run()
         .map_err(|source| Error::Dns { source })?;
     Ok(())
+}
+
+fn dns_manifest(addresses: Addresses, replicas: u32) -> String {
+    DNS.replace("${REPLICAS}", &replicas.to_string())
+        .replace("${IMAGE}", images::COREDNS)
+        .replace("${ADDRESS}", &addresses.dns_service().to_string())
 }
 
 fn dns_replicas(state: &State) -> u32 {
@@ -144,7 +150,7 @@ pub(crate) fn wait_ready(state_dir: &Path, state: &State) -> Result<(), Error> {
 
 /// Imports an archive on every node that runs.
 pub(crate) fn load(state_dir: &Path, state: &State, archive: &Path) -> Result<(), Error> {
-    let Some(network) = network(state_dir, state) else { return Ok(()) };
+    let Some(network) = network(state_dir, state) else { return Err(Error::NoNodes) };
     let source = |source| node::Error::Archive { path: archive.to_owned(), source };
     // ctr resolves the path itself, but names no cure when it is wrong.
     let archive = std::fs::canonicalize(archive).map_err(source)?;
@@ -155,9 +161,7 @@ pub(crate) fn load(state_dir: &Path, state: &State, archive: &Path) -> Result<()
 
 /// Changes one node, and sends the host's requests to Services through one that works.
 pub(crate) fn change(state_dir: &Path, state: &State, name: &str, change: Change) -> Result<(), Error> {
-    let Some(network) = network(state_dir, state) else {
-        return Err(node::Error::Unknown { name: name.to_owned(), known: Vec::new() }.into());
-    };
+    let Some(network) = network(state_dir, state) else { return Err(Error::NoNodes) };
     let node = node::find(state_dir, state, &network, name)?;
     match change {
         Change::Kill => node.kill()?,
@@ -190,5 +194,34 @@ fn reroute(network: &Network, nodes: &[Node<'_>]) -> Result<(), Error> {
         Some(node) => network.route_services(node.number).map_err(|source| Error::Network { source }),
         // Nobody to ask: the old route is as good as any.
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn manifest_is_filled_in_completely() {
+        let manifest = dns_manifest(Addresses { block: 201 }, 2);
+        assert!(!manifest.contains("${"), "{manifest}");
+        for line in ["replicas: 2", "clusterIP: 10.201.128.10", "image: localhost/coredns:1"] {
+            assert!(manifest.contains(line), "no `{line}` in {manifest}");
+        }
+    }
+
+    #[test]
+    fn one_failure_is_told_after_all_have_been_tried() {
+        let tried = Mutex::new(Vec::new());
+        let result = each(&["a", "b", "c"], |name| {
+            tried.lock().unwrap().push(*name);
+            if *name == "b" { Err(node::Error::Dead { name: "b".into() }) } else { Ok(()) }
+        });
+        assert!(result.unwrap_err().to_string().contains("node b is not running"));
+        let mut tried = tried.into_inner().unwrap();
+        tried.sort_unstable();
+        assert_eq!(tried, ["a", "b", "c"]);
     }
 }

@@ -183,7 +183,20 @@ pub(crate) fn running(state_dir: &Path, name: &str) -> Option<ProcessId> {
     serde_json::from_str::<ProcessId>(&text).ok().filter(ProcessId::is_alive)
 }
 
-/// Every process of the cluster with this state folder, found by its marker, and so also without pid files.
+/// Every process of the cluster with this state folder: those with a pid file, and those that are found by their
+/// marker. Either alone can miss one that is just being started.
+#[must_use]
+pub(crate) fn all(state_dir: &Path) -> Vec<ProcessId> {
+    let mut processes = marked(state_dir);
+    let files = fs::read_dir(state_dir.join("run")).into_iter().flatten();
+    for file in files.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        processes.extend(running(state_dir, &name).filter(|process| !processes.contains(process)));
+    }
+    processes
+}
+
+/// Every process that carries this state folder as its marker, also without a pid file.
 #[must_use]
 pub(crate) fn marked(state_dir: &Path) -> Vec<ProcessId> {
     all_marked().into_iter().filter(|(_, dir)| dir == state_dir).map(|(id, _)| id).collect()
@@ -260,11 +273,13 @@ mod tests {
         let state = state();
         let id = sleeper(state.path());
         assert_eq!(running(state.path(), "sleeper"), Some(id.clone()));
-        // The marker shows once setsid has been replaced by the program; both have it.
-        assert_eq!(marked(state.path()), vec![id.clone()]);
+        assert_eq!(all(state.path()), vec![id.clone()]);
+        // For a moment, while setsid becomes the program, the kernel shows no environment.
+        let shown = wait::until(Duration::from_secs(5), || marked(state.path()) == [id.clone()]);
+        assert!(shown, "{:?}", marked(state.path()));
         kill_all(std::slice::from_ref(&id), Duration::from_secs(5)).unwrap();
         assert_eq!(running(state.path(), "sleeper"), None);
-        assert!(marked(state.path()).is_empty());
+        assert!(all(state.path()).is_empty());
     }
 
     #[test]

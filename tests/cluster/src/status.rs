@@ -53,7 +53,7 @@ fn of(name: String) -> Status {
         ready: lifecycle::healthy(&dir).is_some(),
         api_server_url: state.as_ref().map(State::api_server_url),
         nodes: nodes.map(|node| (node.clone(), process::running(&dir, &node).is_some())).collect(),
-        processes: process::marked(&dir).len(),
+        processes: process::all(&dir).len(),
         name,
     }
 }

@@ -20,7 +20,9 @@ pub fn root() -> PathBuf {
 pub fn data_dir() -> PathBuf {
     std::env::var_os(DATA_DIR_VARIABLE)
         .filter(|value| !value.is_empty())
-        .map_or_else(|| root().join("target/testbed"), PathBuf::from)
+        // Programs of a cluster run in another folder: a relative path would mean another place to them.
+        .and_then(|value| std::path::absolute(value).ok())
+        .unwrap_or_else(|| root().join("target/testbed"))
 }
 
 /// Folder with one folder per cluster.

@@ -1,7 +1,6 @@
 //! The API server that all tests of a run share.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
@@ -139,6 +138,3 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-
-/// Longest time that a single request of a test may take.
-pub(crate) const REQUEST: Duration = Duration::from_secs(60);

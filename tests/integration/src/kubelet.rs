@@ -109,8 +109,8 @@ async fn look_after(client: Client, pod: Option<Pod>) {
             "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "uid": pod.uid()},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node_name()},
         });
-        let binding = serde_json::to_vec(&binding).expect("JSON");
-        let _ = pods.create_subresource::<Value>("binding", &name, &PostParams::default(), binding).await;
+        let params = PostParams::default();
+        let _ = pods.create_subresource::<Value, Value>("binding", &name, &params, &binding).await;
     } else if pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending") {
         set_status(&pods, &pod, running(&pod)).await;
     }

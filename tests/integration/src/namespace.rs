@@ -9,6 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -185,6 +186,36 @@ impl Namespace {
         .await
     }
 
+    /// Waits until a cluster has this condition for this reason.
+    pub async fn wait_for_cluster_condition(&self, cluster: &str, type_: &str, reason: &str) -> Condition {
+        wait_for(&format!("{cluster} has {type_} for reason {reason}"), async || {
+            let status = self.find::<DaskCluster>(cluster).await?.status.unwrap_or_default();
+            with_reason(&status.conditions, type_, reason)
+        })
+        .await
+    }
+
+    /// Waits until a group has condition `WorkersReady` for this reason.
+    pub async fn wait_for_group_reason(&self, group: &str, reason: &str) -> Condition {
+        wait_for(&format!("{group} has WorkersReady for reason {reason}"), async || {
+            let status = self.find::<DaskWorkerGroup>(group).await?.status.unwrap_or_default();
+            with_reason(&status.conditions, "WorkersReady", reason)
+        })
+        .await
+    }
+
+    /// Waits for an Event about an object with this reason; returns all such Events.
+    pub async fn wait_for_event(&self, about: &str, reason: &str) -> Vec<Event> {
+        wait_for(&format!("an Event {reason} about {about}"), async || {
+            let mut events = self.events_about(about).await;
+            let seen = format!("{:?}", events.iter().map(|event| &event.reason).collect::<Vec<_>>());
+            events.retain(|event| event.reason.as_deref() == Some(reason));
+            check(!events.is_empty(), || seen)?;
+            Ok(events)
+        })
+        .await
+    }
+
     /// The Events about an object.
     pub async fn events_about(&self, name: &str) -> Vec<Event> {
         let mut events: Vec<Event> = self.list("").await;
@@ -216,6 +247,11 @@ impl Namespace {
         }
         text
     }
+}
+
+fn with_reason(conditions: &[Condition], type_: &str, reason: &str) -> Result<Condition, String> {
+    let condition = conditions.iter().find(|condition| condition.type_ == type_ && condition.reason == reason);
+    condition.cloned().ok_or_else(|| format!("{conditions:?}"))
 }
 
 /// This process, so that no later one is taken for it: its id, and when it started.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::ObjectKey;
 use super::health::{Health, WatchHealth};
 use super::index::{Index, Wakes};
-use super::pods::PodEntry;
+use super::pods::{PodEntry, Role};
 use super::records::{DeploymentRecord, PodState, ServiceRecord};
 use super::snapshot::{ClusterSnapshot, GroupSnapshot};
 use super::triggers::Triggers;
@@ -43,7 +43,7 @@ pub struct Counts {
     pub clusters: Vec<(Option<ClusterPhase>, usize)>,
     /// Worker groups.
     pub groups: usize,
-    /// Pods by whether they are schedulers, and state.
+    /// Scheduler pods (`true`) and worker pods (`false`), by state.
     pub pods: Vec<(bool, PodState, usize)>,
 }
 
@@ -99,7 +99,7 @@ impl ClusterCache {
     }
 
     /// The clusters to reconcile, as they come, each after the cache and the store show what happened. Nothing
-    /// comes before the cache is ready. One taker at a time.
+    /// comes before the cache is ready, and no cluster more often than every 100 ms. One taker at a time.
     pub fn take_cluster_triggers(&self) -> impl Stream<Item = ObjectRef<DaskCluster>> + Send + 'static {
         self.shared.clusters.stream().map(|key| key.object_ref())
     }
@@ -181,8 +181,8 @@ impl ClusterCache {
                 None => counts.clusters.push((phase, 1)),
             }
         }
-        for pod in index.pods.iter() {
-            let (scheduler, state) = (pod.is_scheduler, pod.record.state);
+        for pod in index.pods.iter().filter(|pod| pod.role != Role::Other) {
+            let (scheduler, state) = (pod.role == Role::Scheduler, pod.record.state);
             match counts.pods.iter_mut().find(|(s, known, _)| (*s, *known) == (scheduler, state)) {
                 Some((_, _, count)) => *count += 1,
                 None => counts.pods.push((scheduler, state, 1)),

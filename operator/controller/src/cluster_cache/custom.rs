@@ -3,10 +3,10 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use kube::Resource;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::Event;
-use kube::Resource;
 
 use super::ObjectKey;
 use super::records::resource_version;
@@ -63,7 +63,9 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + 'static> Custom<K> {
 
     pub(super) fn deliver(&mut self, watch: WatchNumber, delivery: Delivery<Arc<K>>) -> Vec<Change<Arc<K>>> {
         let changes = self.table.deliver(watch, delivery);
-        changes.iter().for_each(|change| self.mirror(change));
+        for change in &changes {
+            self.mirror(change);
+        }
         changes
     }
 
@@ -91,7 +93,6 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug + 'static> Custom<K> {
 #[cfg(test)]
 mod tests {
     use dask_operator_api::{DaskWorkerGroup, DaskWorkerGroupSpec};
-    use kube::ResourceExt;
 
     use super::*;
 
@@ -114,9 +115,9 @@ mod tests {
         assert!(Arc::ptr_eq(&store.get(&key.object_ref()).unwrap(), groups.get(&key).unwrap()));
 
         groups.written(&group(5));
-        assert_eq!(store.get(&key.object_ref()).unwrap().resource_version().as_deref(), Some("5"));
+        assert_eq!(store.get(&key.object_ref()).unwrap().resource_version(), 5);
         groups.deliver(watch, Delivery::Applied(key.clone(), Some(Arc::new(group(4))), 4));
-        assert_eq!(store.get(&key.object_ref()).unwrap().resource_version().as_deref(), Some("5"));
+        assert_eq!(store.get(&key.object_ref()).unwrap().resource_version(), 5);
 
         groups.deliver(watch, Delivery::Deleted(key.clone(), "u".into(), 6));
         assert!(store.get(&key.object_ref()).is_none() && groups.get(&key).is_none());

@@ -54,6 +54,11 @@ impl Health {
         self.watches.len() - 1
     }
 
+    /// The API server accepted the watch. Whether it works remains to be seen.
+    pub(super) fn started(&mut self, number: usize, now: Instant) {
+        self.watches[number].activity = now;
+    }
+
     /// The API server sent something on this watch.
     pub(super) fn active(&mut self, number: usize, now: Instant) {
         self.watches[number].activity = now;
@@ -130,6 +135,7 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let watch = health.add("Pod", None, start);
         health.failed(watch, "refused".to_owned(), after(10));
+        health.started(watch, after(50));
         health.failed(watch, "timed out".to_owned(), after(60));
         let report = one(&health, after(70));
         assert_eq!((report.seconds_failing, report.last_error.as_deref()), (Some(60.0), Some("timed out")));

@@ -119,7 +119,11 @@ impl Index {
         }
     }
 
-    pub(super) fn pods_changed(&mut self, changes: impl IntoIterator<Item = Change<PodEntry>>, wakes: &mut Wakes) {
+    pub(super) fn pods_changed(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<PodEntry>>,
+        wakes: &mut Wakes,
+    ) {
         for Change { key, before, after } in changes {
             if let (Some(before), Some(after)) = (&before, &after)
                 && before.looks_like(after)
@@ -139,7 +143,8 @@ impl Index {
                     self.wake_cluster(key.sibling(cluster.clone()), wakes);
                 }
             }
-            if let Some((owner, ordinal)) = after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))
+            if let Some((owner, ordinal)) =
+                after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))
                 && let Some(group) = self.groups_by_uid.get(&*owner).cloned()
             {
                 self.answered(&group, ordinal);
@@ -148,7 +153,11 @@ impl Index {
     }
 
     /// A Service or Deployment called `<cluster>-scheduler` concerns that cluster.
-    pub(super) fn scheduler_part_changed<R>(&self, changes: impl IntoIterator<Item = Change<R>>, wakes: &mut Wakes) {
+    pub(super) fn scheduler_part_changed<R>(
+        &self,
+        changes: impl IntoIterator<Item = Change<R>>,
+        wakes: &mut Wakes,
+    ) {
         for change in changes {
             if let Some(cluster) = change.key.name.strip_suffix("-scheduler") {
                 self.wake_cluster(change.key.sibling(cluster), wakes);
@@ -176,7 +185,8 @@ impl Index {
         wakes: &mut Wakes,
     ) {
         for Change { key, before, after } in changes {
-            let (old_uid, new_uid) = (before.as_ref().map(Versioned::uid), after.as_ref().map(Versioned::uid));
+            let (old_uid, new_uid) =
+                (before.as_ref().map(Versioned::uid), after.as_ref().map(Versioned::uid));
             if let Some(old_uid) = old_uid.filter(|uid| Some(*uid) != new_uid) {
                 self.groups_by_uid.remove(old_uid);
                 self.unanswered.remove(&key);
@@ -240,12 +250,17 @@ impl Index {
     }
 
     /// Takes what the watch of the pods delivers.
-    pub(super) fn deliver_pod(&mut self, watch: WatchNumber, delivery: Delivery<PodEntry>, wakes: &mut Wakes) {
+    pub(super) fn deliver_pod(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<PodEntry>,
+        wakes: &mut Wakes,
+    ) {
         let changes = self.pods.deliver(watch, delivery);
         self.pods_changed(changes, wakes);
     }
 
-    /// Takes what the watch of the DaskClusters delivers.
+    /// Takes what the watch of the clusters delivers.
     pub(super) fn deliver_cluster(
         &mut self,
         watch: WatchNumber,
@@ -256,7 +271,7 @@ impl Index {
         self.clusters_changed(changes, wakes);
     }
 
-    /// Takes what the watch of the DaskWorkerGroups delivers.
+    /// Takes what the watch of the worker groups delivers.
     pub(super) fn deliver_group(
         &mut self,
         watch: WatchNumber,

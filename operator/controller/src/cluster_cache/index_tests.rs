@@ -87,14 +87,19 @@ impl Index {
 
     fn see_group(&mut self, group: DaskWorkerGroup) -> Wakes {
         let (mut wakes, version) = (Wakes::default(), version(&group));
-        self.deliver_group(0, Delivery::Applied(ObjectKey::of(&group), Some(Arc::new(group)), version), &mut wakes);
+        self.deliver_group(
+            0,
+            Delivery::Applied(ObjectKey::of(&group), Some(Arc::new(group)), version),
+            &mut wakes,
+        );
         wakes
     }
 
     fn see_pod(&mut self, pod: &WirePod) -> Wakes {
         let mut wakes = Wakes::default();
         let entry = PodEntry::new(pod, &mut self.strings);
-        let applied = Delivery::Applied(key(pod.metadata.name()), Some(entry), pod.metadata.resource_version());
+        let applied =
+            Delivery::Applied(key(pod.metadata.name()), Some(entry), pod.metadata.resource_version());
         self.deliver_pod(0, applied, &mut wakes);
         wakes
     }
@@ -133,7 +138,8 @@ fn snapshots_show_what_belongs_together() {
     let scheduler = json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler"});
     index.see_pod(&wire_pod("c-scheduler-x", &scheduler, "replicaset-uid", 8));
     let service = json!({"metadata": metadata("c-scheduler", 9), "spec": {}});
-    let service = ServiceRecord::from(serde_json::from_value::<k8s_openapi::api::core::v1::Service>(service).unwrap());
+    let service =
+        ServiceRecord::from(serde_json::from_value::<k8s_openapi::api::core::v1::Service>(service).unwrap());
     let applied = Delivery::Applied(key("c-scheduler"), Some(Arc::new(service)), 9);
     let mut woken = Wakes::default();
     index.deliver_service(0, applied, &mut woken);
@@ -217,7 +223,11 @@ fn a_group_wakes_the_clusters_it_joins_and_leaves() {
     assert_eq!(index.see_group(group("g", "a", 4)), wakes(&["a"], &["g"]));
     assert_eq!(index.see_group(group("g", "b", 5)), wakes(&["a", "b"], &["g"]));
     assert!(index.cluster_snapshot(&key("a")).unwrap().groups.is_empty());
-    assert_eq!(index.see_group(group("a-default", "b", 6)), wakes(&["a", "b"], &["a-default"]), "it took a's name");
+    assert_eq!(
+        index.see_group(group("a-default", "b", 6)),
+        wakes(&["a", "b"], &["a-default"]),
+        "it took a's name"
+    );
 
     let mut woken = Wakes::default();
     index.deliver_group(0, Delivery::Deleted(key("g"), "g-uid".into(), 7), &mut woken);
@@ -254,7 +264,11 @@ fn a_deleted_pod_is_on_its_way_whatever_is_shown_later() {
     let mut again = worker("w-1", 8);
     again.metadata.object.uid = Some("second".to_owned());
     index.see_pod(&again);
-    assert_eq!(index.workers("g"), [("w-1".to_owned(), PodState::Pending)], "a new pod of that name is another pod");
+    assert_eq!(
+        index.workers("g"),
+        [("w-1".to_owned(), PodState::Pending)],
+        "a new pod of that name is another pod"
+    );
     assert!(index.pods.deleted(&key("w-1"), "w-1-uid").is_none());
 }
 
@@ -295,5 +309,7 @@ fn what_is_gone_leaves_nothing_behind() {
     index.unanswered(&key("g"), 9);
     list_nothing(&mut index, 20);
     assert!(index.pods.is_empty());
-    assert!(index.groups_by_cluster.is_empty() && index.groups_by_uid.is_empty() && index.unanswered.is_empty());
+    assert!(
+        index.groups_by_cluster.is_empty() && index.groups_by_uid.is_empty() && index.unanswered.is_empty()
+    );
 }

@@ -14,15 +14,15 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// A custom resource, or what is known of one that cannot be decoded: one such object must not stop the watch
 /// for all others. `managedFields` and kubectl's copy of the object are dropped, since they are kept for long.
 #[derive(Clone, Debug)]
-pub struct Lenient<K>(pub Result<K, Malformed>);
+pub(super) struct Lenient<K>(pub(super) Result<K, Malformed>);
 
 /// An object that cannot be decoded.
 #[derive(Clone, Debug)]
-pub struct Malformed {
+pub(super) struct Malformed {
     /// Its metadata.
-    pub metadata: ObjectMeta,
+    pub(super) metadata: ObjectMeta,
     /// What does not fit.
-    pub error: String,
+    pub(super) error: String,
 }
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn group(spec: Value) -> Value {
+    fn group(spec: &Value) -> Value {
         json!({
             "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskWorkerGroup",
             "metadata": {
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_good_object_loses_only_its_bookkeeping() {
-        let read: Lenient<DaskWorkerGroup> = serde_json::from_value(group(good())).unwrap();
+        let read: Lenient<DaskWorkerGroup> = serde_json::from_value(group(&good())).unwrap();
         let group = read.0.unwrap();
         assert_eq!(group.spec.cluster, "c");
         assert!(group.metadata.managed_fields.is_none());
@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn a_malformed_object_keeps_its_name_and_says_why() {
         let read: Lenient<DaskWorkerGroup> =
-            serde_json::from_value(group(json!({"cluster": "c", "worker": {"spec": {"containers": 7}}}))).unwrap();
+            serde_json::from_value(group(&json!({"cluster": "c", "worker": {"spec": {"containers": 7}}})))
+                .unwrap();
         assert_eq!((read.name_any().as_str(), read.resource_version().as_deref()), ("g", Some("5")));
         let malformed = read.0.unwrap_err();
         assert!(malformed.error.contains("invalid type: integer `7`"), "{}", malformed.error);
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn a_list_survives_a_malformed_item() {
         let list: Vec<Lenient<DaskWorkerGroup>> =
-            serde_json::from_value(json!([group(json!("none")), group(good())])).unwrap();
+            serde_json::from_value(json!([group(&json!("none")), group(&good())])).unwrap();
         assert_eq!(list.iter().map(|item| item.0.is_ok()).collect::<Vec<_>>(), [false, true]);
     }
 }

@@ -1,7 +1,7 @@
 //! The watched state of the Kubernetes cluster, reduced to what decisions need.
 //!
-//! `watch` feeds `index`, a set of `table`s that merge watches and the replies to own writes; snapshots are cut
-//! from it, and `triggers` tell the controllers what to look at again.
+//! `watch` feeds `index`, a set of `table`s that merge what watches show with the replies to own writes;
+//! snapshots are cut from it, and `triggers` tell the controllers what to look at again.
 
 mod cache;
 mod custom;

@@ -6,7 +6,7 @@ use dask_operator_api::Reason;
 use jiff::{SignedDuration, Timestamp};
 
 use super::records::{PodProblem, PodState};
-use super::wire_pod::{ContainerStatus, Terminated, WirePod};
+use super::wire_pod::{ContainerStatus, PodCondition, PodStatus, Terminated, WirePod};
 
 /// Most bytes of the kubelet's, the scheduler's or a container's words that are quoted.
 const MAX_WORDS: usize = 400;
@@ -73,7 +73,7 @@ impl PodLife {
             state,
             problem,
             last_termination: last_termination(pod),
-            ready_since: ready.filter(|_| state == PodState::Ready).and_then(|ready| ready.since()),
+            ready_since: ready.filter(|_| state == PodState::Ready).and_then(PodCondition::since),
             restarts: status.containers().map(|container| container.restart_count).sum(),
         }
     }
@@ -107,7 +107,8 @@ fn obstacle(pod: &WirePod) -> Option<PodProblem> {
 /// hopeless as while it waits.
 fn keeps_ending(container: &ContainerStatus) -> bool {
     let completed = container.state.terminated.as_ref().is_some_and(|end| end.exit_code == 0);
-    let again = container.restart_count > 1 || (container.restart_count > 0 && container.state.terminated.is_some());
+    let again =
+        container.restart_count > 1 || (container.restart_count > 0 && container.state.terminated.is_some());
     !completed && ended(container).is_some_and(|end| out_of_memory(end) || (again && !end.lasted(LONG_RUN)))
 }
 
@@ -143,59 +144,65 @@ fn waiting(pod: &WirePod, container: &ContainerStatus) -> Option<PodProblem> {
 /// A container that ended and is started again and again.
 fn crash_loop(pod: &WirePod, container: &ContainerStatus) -> PodProblem {
     let place = place(pod, container);
-    let Some(ended) = ended(container) else {
-        let message = format!("{place} keeps crashing; {}", read_log(pod, container, true));
-        return problem(Reason::CrashLoop, message);
-    };
-    if out_of_memory(ended) {
-        return killed_for_memory(&place);
+    match ended(container) {
+        Some(end) if out_of_memory(end) => killed_for_memory(&place),
+        Some(end) => {
+            let words = end.message.as_deref();
+            let cure = cure(pod, container, end, " --previous");
+            let message =
+                format!("{place} keeps crashing with exit code {}{}; {cure}", end.exit_code, quoted(words));
+            problem(Reason::CrashLoop, message)
+        }
+        None => {
+            let log = read_log(pod, container, " --previous");
+            problem(Reason::CrashLoop, format!("{place} keeps crashing; {log}"))
+        }
     }
-    let words = ended.message.as_deref();
-    let cure = missing_command(words, Some(ended.exit_code)).map_or_else(|| read_log(pod, container, true), str::to_owned);
-    let message = format!("{place} keeps crashing with exit code {}{}; {cure}", ended.exit_code, quoted(words));
-    problem(Reason::CrashLoop, message)
 }
 
 /// Why a pod is in phase `Failed`.
 fn failure(pod: &WirePod) -> PodProblem {
-    let name = pod.metadata.name();
-    let status = &pod.status;
-    let reason = status.reason.as_deref().unwrap_or_default();
-    let words = status.message.as_deref();
-    // A pod that used more disk than its own limit is evicted too, but would be again on any node.
-    let own_limit = reason == "Evicted" && words.is_some_and(|words| words.contains("limit"));
-    let disrupted = status.condition("DisruptionTarget").filter(|condition| condition.status == "True");
-    if !own_limit && (disrupted.is_some() || LOST_REASONS.contains(&reason)) {
-        let words = words.or_else(|| disrupted.and_then(|condition| condition.message.as_deref()));
-        let by = disrupted.and_then(|condition| condition.reason.as_deref());
-        let why = [reason, by.unwrap_or_default()].into_iter().find(|word| !word.is_empty()).unwrap_or("DisruptionTarget");
-        return problem(Reason::PodLost, format!("pod \"{name}\" was taken from its node ({why}){}; it is replaced", quoted(words)));
+    if let Some(lost) = lost(pod) {
+        return lost;
     }
-    let ended = |container: &&ContainerStatus| container.state.terminated.as_ref().is_some_and(|end| end.exit_code != 0);
-    let Some(container) = status.containers().find(ended) else {
-        let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-        return problem(Reason::PodFailed, format!("pod \"{name}\" failed{why}{}", quoted(words)));
+    let mut ends = pod.status.containers().filter_map(|c| Some((c, c.state.terminated.as_ref()?)));
+    let Some((container, end)) = ends.find(|(_, end)| end.exit_code != 0) else {
+        let why = pod.status.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let words = quoted(pod.status.message.as_deref());
+        return problem(Reason::PodFailed, format!("pod \"{}\" failed{why}{words}", pod.metadata.name()));
     };
     let place = place(pod, container);
-    let Some(end) = &container.state.terminated else {
-        return problem(Reason::PodFailed, format!("{place} failed{}", quoted(words)));
-    };
     if out_of_memory(end) {
         return killed_for_memory(&place);
     }
-    let words = end.message.as_deref().or(words);
-    let cure =
-        missing_command(words, Some(end.exit_code)).map_or_else(|| read_log(pod, container, false), str::to_owned);
-    let message = format!("{place} ended with exit code {}{}; {cure}", end.exit_code, quoted(words));
-    problem(Reason::PodFailed, message)
+    let words = quoted(end.message.as_deref().or(pod.status.message.as_deref()));
+    let cure = cure(pod, container, end, "");
+    problem(Reason::PodFailed, format!("{place} ended with exit code {}{words}; {cure}", end.exit_code))
+}
+
+/// Who took a failed pod away, if somebody did.
+fn lost(pod: &WirePod) -> Option<PodProblem> {
+    let PodStatus { reason, message, .. } = &pod.status;
+    let disrupted = pod.status.condition("DisruptionTarget").filter(|condition| condition.status == "True");
+    let taken = reason.as_deref().filter(|reason| LOST_REASONS.contains(reason));
+    // A pod that used more disk than its own limit is evicted too, but would be again on any node.
+    let own_limit = taken == Some("Evicted") && message.as_ref().is_some_and(|words| words.contains("limit"));
+    if own_limit {
+        return None;
+    }
+    let by = taken.or(disrupted.map(|condition| condition.reason.as_deref().unwrap_or("disruption")))?;
+    let words = message.as_deref().or(disrupted.and_then(|condition| condition.message.as_deref()));
+    let name = pod.metadata.name();
+    let message = format!("pod \"{name}\" was taken from its node ({by}){}; it is replaced", quoted(words));
+    Some(problem(Reason::PodLost, message))
 }
 
 /// A pod all of whose containers ended by themselves, without an error.
 fn exited(pod: &WirePod) -> PodProblem {
     let name = pod.metadata.name();
     let log = match pod.status.container_statuses.first() {
-        Some(container) => read_log(pod, container, false),
-        None => format!("kubectl logs -n {} {name} tells why", pod.metadata.namespace()),
+        Some(container) => read_log(pod, container, ""),
+        None => format!("`kubectl logs -n {} {name}` tells why", pod.metadata.namespace()),
     };
     problem(Reason::WorkerExited, format!("pod \"{name}\" ended by itself with exit code 0; {log}"))
 }
@@ -250,10 +257,16 @@ fn place(pod: &WirePod, container: &ContainerStatus) -> String {
     format!("container \"{name}\" (image \"{image}\") of pod \"{}\"", pod.metadata.name())
 }
 
-fn read_log(pod: &WirePod, container: &ContainerStatus, previous: bool) -> String {
-    let namespace = pod.metadata.namespace();
-    let previous = if previous { " --previous" } else { "" };
-    format!("`kubectl logs -n {namespace} {} -c {}{previous}` tells why", pod.metadata.name(), container.name)
+/// What to do about a container that ended with an error. `which` is the option of `kubectl logs` for the run
+/// that ended.
+fn cure(pod: &WirePod, container: &ContainerStatus, end: &Terminated, which: &str) -> String {
+    let missing = missing_command(end.message.as_deref(), Some(end.exit_code));
+    missing.map_or_else(|| read_log(pod, container, which), str::to_owned)
+}
+
+fn read_log(pod: &WirePod, container: &ContainerStatus, which: &str) -> String {
+    let (namespace, name) = (pod.metadata.namespace(), pod.metadata.name());
+    format!("`kubectl logs -n {namespace} {name} -c {}{which}` tells why", container.name)
 }
 
 /// The words of newer kubelets without "Back-off pulling image", which come and go while the cause stays.

@@ -4,14 +4,15 @@ use serde_json::{Value, json};
 use super::*;
 
 fn life(spec: Value, status: Value) -> PodLife {
-    let pod = json!({"metadata": {"name": "w-1", "namespace": "ns"}, "spec": spec, "status": status});
+    let metadata = json!({"name": "w-1", "namespace": "ns"});
+    let pod: Value = [("metadata", metadata), ("spec", spec), ("status", status)].into_iter().collect();
     PodLife::of(&serde_json::from_value(pod).unwrap())
 }
 
 /// A pod on a node with one container in this state.
 fn container(phase: &str, state: Value) -> PodLife {
-    let mut container = json!({"name": "worker", "image": "dask:1"});
-    container.as_object_mut().unwrap().extend(state.as_object().unwrap().clone());
+    let Value::Object(mut container) = state else { panic!("{state} is no object") };
+    container.extend([("name".to_owned(), json!("worker")), ("image".to_owned(), json!("dask:1"))]);
     life(json!({"nodeName": "node"}), json!({"phase": phase, "containerStatuses": [container]}))
 }
 
@@ -62,7 +63,11 @@ fn a_pod_that_is_being_deleted_is_neither_ready_nor_a_problem() {
             "status": {"phase": phase, "reason": "Evicted", "conditions": ready()},
         });
         let life = PodLife::of(&serde_json::from_value(pod).unwrap());
-        assert_eq!((life.state, life.problem, life.ready_since), (PodState::Terminating, None, None), "{phase}");
+        assert_eq!(
+            (life.state, life.problem, life.ready_since),
+            (PodState::Terminating, None, None),
+            "{phase}"
+        );
     }
 }
 
@@ -118,7 +123,10 @@ fn the_cause_of_a_failed_pull_is_the_same_while_the_kubelet_backs_off() {
     };
     let cause = "failed to resolve reference \"docker.io/library/dask:1\": not found";
     let now = pull("ErrImagePull", cause);
-    assert_eq!(now, pull("ImagePullBackOff", &format!("Back-off pulling image \"dask:1\": ErrImagePull: {cause}")));
+    assert_eq!(
+        now,
+        pull("ImagePullBackOff", &format!("Back-off pulling image \"dask:1\": ErrImagePull: {cause}"))
+    );
     assert_eq!(
         now.unwrap().message,
         format!(
@@ -168,8 +176,7 @@ const NOT_FOUND: &str = "exec: \"dask-worker\": executable file not found in $PA
 #[case::by_its_path(json!({"exitCode": 128, "reason": "StartError",
     "message": "exec: \"/opt/dask-worker\": stat /opt/dask-worker: no such file or directory"}))]
 fn a_command_that_distributed_dropped_is_explained(#[case] end: Value) {
-    let looping =
-        json!({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": end}});
+    let looping = json!({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": end}});
     let failed = json!({"state": {"terminated": end}});
     for (life, expected) in
         [(container("Running", looping), Reason::CrashLoop), (container("Failed", failed), Reason::PodFailed)]
@@ -181,7 +188,10 @@ fn a_command_that_distributed_dropped_is_explained(#[case] end: Value) {
 
 #[test]
 fn a_command_missing_at_the_first_start_is_explained() {
-    let life = container("Pending", json!({"state": {"waiting": {"reason": "RunContainerError", "message": NOT_FOUND}}}));
+    let life = container(
+        "Pending",
+        json!({"state": {"waiting": {"reason": "RunContainerError", "message": NOT_FOUND}}}),
+    );
     assert_eq!(reason(&life), Some(Reason::ContainerCannotStart));
     assert!(message(&life).contains("distributed 2026.6 dropped"), "{}", message(&life));
 }
@@ -237,9 +247,14 @@ fn while_ready_a_past_end_is_a_note_and_no_problem() {
 
 #[test]
 fn of_several_past_ends_lack_of_memory_is_noted() {
-    let ended = |name: &str, end: Value| json!({"name": name, "restartCount": 1, "lastState": {"terminated": end}});
-    let statuses = [ended("sidecar", json!({"exitCode": 1})), ended("worker", json!({"exitCode": 137, "reason": "OOMKilled"}))];
-    let life = life(json!({}), json!({"phase": "Running", "conditions": ready(), "containerStatuses": statuses}));
+    let ended =
+        |name: &str, end: Value| json!({"name": name, "restartCount": 1, "lastState": {"terminated": end}});
+    let statuses = [
+        ended("sidecar", json!({"exitCode": 1})),
+        ended("worker", json!({"exitCode": 137, "reason": "OOMKilled"})),
+    ];
+    let life =
+        life(json!({}), json!({"phase": "Running", "conditions": ready(), "containerStatuses": statuses}));
     assert_eq!(life.last_termination.map(|note| note.reason), Some(Reason::OutOfMemory));
     assert_eq!(life.restarts, 2);
 }
@@ -280,7 +295,8 @@ fn pods_that_failed(#[case] mut status: Value, #[case] expected: &str) {
 
 #[test]
 fn a_failed_pod_that_ran_out_of_memory() {
-    let life = container("Failed", json!({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}));
+    let life =
+        container("Failed", json!({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}));
     assert_eq!((life.state, reason(&life)), (PodState::Failed, Some(Reason::OutOfMemory)));
 }
 

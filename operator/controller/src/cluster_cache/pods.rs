@@ -22,7 +22,15 @@ pub(super) struct PodEntry {
     pub(super) cluster: Option<Arc<str>>,
     /// Label `dask.org/workergroup-name`.
     pub(super) group: Option<Arc<str>>,
-    pub(super) is_scheduler: bool,
+    pub(super) role: Role,
+}
+
+/// What a pod is for, by its label `dask.org/component`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Scheduler,
+    Worker,
+    Other,
 }
 
 impl PodEntry {
@@ -48,7 +56,11 @@ impl PodEntry {
             record: Arc::new(record),
             cluster: shared(&metadata.cluster),
             group: shared(&metadata.group),
-            is_scheduler: metadata.component.as_deref() == Some(labels::SCHEDULER),
+            role: match metadata.component.as_deref() {
+                Some(labels::SCHEDULER) => Role::Scheduler,
+                Some(labels::WORKER) => Role::Worker,
+                _ => Role::Other,
+            },
         }
     }
 
@@ -57,7 +69,12 @@ impl PodEntry {
         let mut record = PodRecord::clone(&self.record);
         record.resource_version = other.record.resource_version;
         record == *other.record
-            && (&self.cluster, &self.group, self.is_scheduler) == (&other.cluster, &other.group, other.is_scheduler)
+            && (&self.cluster, &self.group, self.role) == (&other.cluster, &other.group, other.role)
+    }
+
+    /// The cluster whose scheduler it is.
+    fn scheduled_cluster(&self) -> Option<&Arc<str>> {
+        self.cluster.as_ref().filter(|_| self.role == Role::Scheduler)
     }
 
     fn terminate(&mut self) {
@@ -108,12 +125,17 @@ impl Pods {
 
     /// Pods labelled as scheduler of this cluster, oldest first.
     pub(super) fn schedulers_of(&self, cluster: &ObjectKey) -> Vec<Arc<PodRecord>> {
-        let mut pods: Vec<_> = self.schedulers.get(cluster).into_iter().flat_map(BTreeMap::values).cloned().collect();
+        let mut pods: Vec<_> =
+            self.schedulers.get(cluster).into_iter().flat_map(BTreeMap::values).cloned().collect();
         pods.sort_by_key(|pod| pod.created);
         pods
     }
 
-    pub(super) fn deliver(&mut self, watch: WatchNumber, delivery: Delivery<PodEntry>) -> Vec<Change<PodEntry>> {
+    pub(super) fn deliver(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<PodEntry>,
+    ) -> Vec<Change<PodEntry>> {
         let changes = self.table.deliver(watch, delivery);
         changes.into_iter().map(|change| self.settle(change)).collect()
     }
@@ -153,7 +175,7 @@ impl Pods {
             if let Some(owner) = &before.record.owner_uid {
                 take(&mut self.by_owner, owner.clone(), name);
             }
-            if let Some(cluster) = before.cluster.as_ref().filter(|_| before.is_scheduler) {
+            if let Some(cluster) = before.scheduled_cluster() {
                 take(&mut self.schedulers, change.key.sibling(cluster.clone()), name);
             }
         }
@@ -162,7 +184,7 @@ impl Pods {
             if let Some(owner) = &after.record.owner_uid {
                 self.by_owner.entry(owner.clone()).or_default().insert(name.clone(), record.clone());
             }
-            if let Some(cluster) = after.cluster.as_ref().filter(|_| after.is_scheduler) {
+            if let Some(cluster) = after.scheduled_cluster() {
                 self.schedulers.entry(change.key.sibling(cluster.clone())).or_default().insert(name, record);
             }
         }

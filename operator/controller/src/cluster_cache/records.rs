@@ -206,7 +206,10 @@ mod tests {
             "metadata": metadata(),
             "spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{"name": "tcp-comm", "port": 8786}]},
         }));
-        assert_eq!((record.name.as_str(), record.uid.as_str(), record.resource_version), ("c-scheduler", "u", 9));
+        assert_eq!(
+            (record.name.as_str(), record.uid.as_str(), record.resource_version),
+            ("c-scheduler", "u", 9)
+        );
         assert_eq!(record.owner_uid.as_deref(), Some("cluster"));
         assert_eq!(record.spec.cluster_ip.as_deref(), Some("10.0.0.1"));
         assert!(!record.terminating && !record.has_ingress);

@@ -61,7 +61,7 @@ pub(super) struct Table<R> {
 #[derive(Debug)]
 struct Entry<R> {
     record: R,
-    /// Whether a watch has shown the object, rather than only the reply to an own write.
+    /// Whether a watch has shown this version, rather than only the reply to an own write.
     shown: bool,
 }
 
@@ -138,7 +138,10 @@ impl<R: Versioned> Table<R> {
                 self.reach(watch, version, change.into_iter().collect())
             }
             Delivery::Deleted(key, uid, version) => {
-                let change = self.remove(&key, |entry| entry.record.uid() == &*uid);
+                let meant = |entry: &Entry<R>| {
+                    entry.record.uid() == &*uid && entry.record.resource_version() <= version
+                };
+                let change = self.remove(&key, meant);
                 self.reach(watch, version, change.into_iter().collect())
             }
             Delivery::Reached(version) => self.reach(watch, version, Vec::new()),
@@ -157,7 +160,12 @@ impl<R: Versioned> Table<R> {
     }
 
     /// Changes the record of an object without news of its version; only if it still has this UID.
-    pub(super) fn amend(&mut self, key: &ObjectKey, uid: &str, amend: impl FnOnce(&mut R)) -> Option<Change<R>> {
+    pub(super) fn amend(
+        &mut self,
+        key: &ObjectKey,
+        uid: &str,
+        amend: impl FnOnce(&mut R),
+    ) -> Option<Change<R>> {
         let entry = self.entries.get_mut(key).filter(|entry| entry.record.uid() == uid)?;
         let before = entry.record.clone();
         amend(&mut entry.record);
@@ -169,12 +177,12 @@ impl<R: Versioned> Table<R> {
             self.entries.insert(key.clone(), Entry { record: record.clone(), shown });
             return Some(Change { key, before: None, after: Some(record) });
         };
-        let same_object = entry.record.uid() == record.uid();
-        if entry.record.resource_version() >= record.resource_version() {
-            entry.shown |= shown && same_object;
+        let (known, new) = (entry.record.resource_version(), record.resource_version());
+        if known >= new {
+            entry.shown |= shown && known == new;
             return None;
         }
-        entry.shown = shown || (entry.shown && same_object);
+        entry.shown = shown;
         let before = std::mem::replace(&mut entry.record, record.clone());
         Some(Change { key, before: Some(before), after: Some(record) })
     }
@@ -195,7 +203,9 @@ impl<R: Versioned> Table<R> {
             passed.push(first.remove_entry());
         }
         for (version, key) in passed {
-            changes.extend(self.remove(&key, |entry| !entry.shown && entry.record.resource_version() == version));
+            changes.extend(
+                self.remove(&key, |entry| !entry.shown && entry.record.resource_version() == version),
+            );
         }
         changes
     }
@@ -215,7 +225,11 @@ impl<R: Versioned> Table<R> {
         let covered = self.entries.iter().filter(|(key, _)| watch.covers(key));
         let outdated = covered.filter(|(key, entry)| {
             let listed = list.records.contains_key(*key) || list.unreadable.contains(*key);
-            if restored { !list.unreadable.contains(*key) } else { !listed && entry.record.resource_version() <= version }
+            if restored {
+                !list.unreadable.contains(*key)
+            } else {
+                !listed && entry.record.resource_version() <= version
+            }
         });
         let outdated: Vec<ObjectKey> = outdated.map(|(key, _)| key.clone()).collect();
         let mut changes: Vec<_> = outdated.iter().filter_map(|key| self.remove(key, |_| true)).collect();

@@ -36,7 +36,12 @@ fn deleted(name: &str, uid: &str, version: u64) -> Delivery<Thing> {
     Delivery::Deleted(key(name), uid.into(), version)
 }
 
-fn list(table: &mut Table<Thing>, watch: WatchNumber, things: &[(&str, &str, u64)], version: u64) -> Vec<Change<Thing>> {
+fn list(
+    table: &mut Table<Thing>,
+    watch: WatchNumber,
+    things: &[(&str, &str, u64)],
+    version: u64,
+) -> Vec<Change<Thing>> {
     table.deliver(watch, Delivery::ListBegins);
     for (name, uid, version) in things {
         table.deliver(watch, Delivery::Listed(key(name), Some(thing(uid, *version))));
@@ -124,6 +129,15 @@ fn a_deletion_that_overtakes_the_reply_leaves_no_ghost() {
 }
 
 #[test]
+fn an_object_that_left_the_selection_and_came_back_stays() {
+    let (mut table, watch) = empty();
+    table.deliver(watch, applied("x", "1", 11));
+    table.written(key("x"), thing("1", 13));
+    assert_eq!(table.deliver(watch, deleted("x", "1", 12)), []);
+    assert_eq!(contents(&table), [("x".into(), "1".into(), 13)]);
+}
+
+#[test]
 fn an_own_write_that_the_watch_passes_without_showing_is_dropped() {
     let (mut table, watch) = empty();
     table.written(key("x"), thing("1", 20));
@@ -136,7 +150,9 @@ fn an_own_write_that_the_watch_showed_stays() {
     let (mut table, watch) = empty();
     table.written(key("x"), thing("1", 20));
     table.written(key("x"), thing("1", 22));
-    table.deliver(watch, applied("x", "1", 20));
+    for version in [20, 22] {
+        assert_eq!(table.deliver(watch, applied("x", "1", version)), [], "it is known already");
+    }
     assert_eq!(table.deliver(watch, Delivery::Reached(30)), []);
     assert_eq!(contents(&table), [("x".into(), "1".into(), 22)]);
 }
@@ -157,7 +173,8 @@ fn a_list_finds_what_went_and_came_in_the_gap() {
     for (name, version) in [("gone", 11), ("kept", 12), ("old", 13)] {
         table.deliver(watch, applied(name, name, version));
     }
-    let changes = list(&mut table, watch, &[("kept", "kept", 12), ("old", "old", 21), ("came", "came", 22)], 30);
+    let changes =
+        list(&mut table, watch, &[("kept", "kept", 12), ("old", "old", 21), ("came", "came", 22)], 30);
     let mut keys: Vec<_> = changes.iter().map(|change| &*change.key.name).collect();
     keys.sort_unstable();
     assert_eq!(keys, ["came", "gone", "old"], "what stayed as it was is no change");
@@ -199,7 +216,10 @@ fn a_watch_of_one_namespace_leaves_the_others_alone() {
     table.deliver(a, Delivery::Applied(in_a.clone(), Some(thing("1", 11)), 11));
     assert_eq!(list(&mut table, b, &[], 50), []);
     assert!(table.get(&in_a).is_some());
-    assert!(table.written(ObjectKey::new("a", "y"), thing("2", 12)).is_some(), "only the watch of `b` is past 12");
+    assert!(
+        table.written(ObjectKey::new("a", "y"), thing("2", 12)).is_some(),
+        "only the watch of `b` is past 12"
+    );
     assert_eq!(table.written(ObjectKey::new("c", "z"), thing("3", 99)), None, "nobody watches it");
 }
 
@@ -228,9 +248,17 @@ fn amending_needs_the_right_object() {
 /// Something that happens in the world, or between it and the table.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Create { name: u8, own: bool },
-    Modify { name: u8, own: bool },
-    Delete { name: u8 },
+    Create {
+        name: u8,
+        own: bool,
+    },
+    Modify {
+        name: u8,
+        own: bool,
+    },
+    Delete {
+        name: u8,
+    },
     /// One of the replies to own writes arrives.
     Reply(usize),
     /// The watch shows the next event.

@@ -35,7 +35,7 @@ use super::wire_pod::WirePod;
 /// Objects per page of a list; bounds the memory that a list needs for a moment.
 const PAGE: u32 = 250;
 /// Longest wait for a page of a list, or for a watch to start.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// Seconds after which the API server is asked to end a watch, so that a dead connection is noticed.
 const WATCH_SECONDS: u32 = 240;
 /// Longest silence on a watch: its whole life, and some time for the end to arrive.
@@ -57,7 +57,7 @@ pub enum Scope {
 enum WatchError {
     #[error("failed to list")]
     List(#[source] kube::Error),
-    #[error("failed to list: the answer has no resource version")]
+    #[error("failed to read the resource version")]
     NoVersion,
     #[error("failed to start the watch")]
     Start(#[source] kube::Error),
@@ -76,7 +76,9 @@ impl WatchError {
     fn is_expired(&self) -> bool {
         match self {
             Self::Ended(status) => status.code == 410,
-            Self::Start(kube::Error::Api(status)) | Self::Read(kube::Error::Api(status)) => status.code == 410,
+            Self::Start(kube::Error::Api(status)) | Self::Read(kube::Error::Api(status)) => {
+                status.code == 410
+            }
             _ => false,
         }
     }
@@ -120,7 +122,12 @@ impl<K: Resource> Received<K> {
 /// Starts the watches that fill the cache: one per kind, and namespace if the scope names some. They end on
 /// `shutdown`. To be called once for a cache.
 #[must_use]
-pub fn watch(client: &Client, scope: &Scope, cache: &ClusterCache, shutdown: &CancellationToken) -> JoinSet<()> {
+pub fn watch(
+    client: &Client,
+    scope: &Scope,
+    cache: &ClusterCache,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
     let mut namespaces: Vec<Option<&str>> = match scope {
         Scope::All => vec![None],
         Scope::Namespaces(names) => names.iter().map(|name| Some(name.as_str())).collect(),
@@ -130,12 +137,20 @@ pub fn watch(client: &Client, scope: &Scope, cache: &ClusterCache, shutdown: &Ca
     let mut watches = Watches { client, cache, shutdown, namespaces, tasks: JoinSet::new() };
     let scheduler = format!("{}={}", labels::COMPONENT, labels::SCHEDULER);
 
-    watches.start(None, |index, namespace| index.clusters.add_watch(namespace), |index, watch, received, wakes| {
-        index.deliver_cluster(watch, received.delivery(readable), wakes);
-    });
-    watches.start(None, |index, namespace| index.groups.add_watch(namespace), |index, watch, received, wakes| {
-        index.deliver_group(watch, received.delivery(readable), wakes);
-    });
+    watches.start(
+        None,
+        |index, namespace| index.clusters.add_watch(namespace),
+        |index, watch, received, wakes| {
+            index.deliver_cluster(watch, received.delivery(readable), wakes);
+        },
+    );
+    watches.start(
+        None,
+        |index, namespace| index.groups.add_watch(namespace),
+        |index, watch, received, wakes| {
+            index.deliver_group(watch, received.delivery(readable), wakes);
+        },
+    );
     watches.start(
         Some(labels::CLUSTER_NAME),
         |index, namespace| index.pods.add_watch(namespace),
@@ -152,7 +167,8 @@ pub fn watch(client: &Client, scope: &Scope, cache: &ClusterCache, shutdown: &Ca
         Some(&scheduler),
         |index, namespace| index.services.add_watch(namespace),
         |index, watch, received: Received<Service>, wakes| {
-            let convert = |service: Service| (ObjectKey::of(&service), Some(Arc::new(ServiceRecord::from(service))));
+            let convert =
+                |service: Service| (ObjectKey::of(&service), Some(Arc::new(ServiceRecord::from(service))));
             index.deliver_service(watch, received.delivery(convert), wakes);
         },
     );
@@ -196,10 +212,16 @@ impl Watches<'_> {
         add: impl Fn(&mut Index, Option<&str>) -> WatchNumber,
         deliver: impl Fn(&mut Index, WatchNumber, Received<K>, &mut Wakes) + Copy + Send + Sync + 'static,
     ) where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
     {
         // All are there before the first one runs, or the cache could be called ready too soon.
-        let numbers: Vec<_> = self.namespaces.iter().map(|n| self.cache.update(|index, _| add(index, *n))).collect();
+        let numbers: Vec<_> =
+            self.namespaces.iter().map(|n| self.cache.update(|index, _| add(index, *n))).collect();
         for (namespace, number) in self.namespaces.iter().zip(numbers) {
             let api = match namespace {
                 Some(namespace) => Api::namespaced(self.client.clone(), namespace),
@@ -264,9 +286,11 @@ where
     /// Lists everything; returns the version of the list.
     async fn list(&self, deliver: &impl Fn(Received<K>)) -> Result<String, WatchError> {
         deliver(Received::ListBegins);
-        let mut params = ListParams { label_selector: self.selector.clone(), ..ListParams::default() }.limit(PAGE);
+        let mut params =
+            ListParams { label_selector: self.selector.clone(), ..ListParams::default() }.limit(PAGE);
         loop {
-            let page = timeout(ANSWER, self.api.list(&params)).await.map_err(|_| WatchError::Silent(ANSWER))?;
+            let page =
+                timeout(ANSWER, self.api.list(&params)).await.map_err(|_| WatchError::Silent(ANSWER))?;
             let page = page.map_err(WatchError::List)?;
             self.active();
             page.items.into_iter().for_each(|object| deliver(Received::Listed(object)));
@@ -287,6 +311,7 @@ where
         params.label_selector.clone_from(&self.selector);
         let events = timeout(ANSWER, self.api.watch(&params, position)).await;
         let mut events = events.map_err(|_| WatchError::Silent(ANSWER))?.map_err(WatchError::Start)?.boxed();
+        self.cache.health().started(self.health, Instant::now());
         let mut received = false;
         loop {
             let event = timeout(SILENCE, events.next()).await.map_err(|_| WatchError::Silent(SILENCE))?;
@@ -297,9 +322,9 @@ where
             let event = match event.map_err(WatchError::Read)? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => Received::Applied(object),
                 WatchEvent::Deleted(object) => Received::Deleted(object),
-                WatchEvent::Bookmark(bookmark) => {
-                    Received::Reached(bookmark.metadata.resource_version.parse().map_err(|_| WatchError::NoVersion)?)
-                }
+                WatchEvent::Bookmark(bookmark) => Received::Reached(
+                    bookmark.metadata.resource_version.parse().map_err(|_| WatchError::NoVersion)?,
+                ),
                 WatchEvent::Error(status) => return Err(WatchError::Ended(status)),
             };
             received = true;
@@ -310,6 +335,9 @@ where
                 Received::Reached(version) => *version,
                 Received::ListBegins | Received::Listed(_) | Received::ListEnds(_) => 0,
             };
+            if version == 0 {
+                return Err(WatchError::NoVersion);
+            }
             deliver(event);
             *position = version.to_string();
         }
@@ -332,3 +360,7 @@ where
         self.cache.health().failed(self.health, text, Instant::now());
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Debug};
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::error::{NoAnswer, Target, WriteError};
 use super::lanes::{Lane, Lanes};
@@ -117,16 +119,29 @@ impl Writer {
     ///
     /// # Errors
     /// Any [`WriteError`].
-    pub async fn create_pod(&self, key: &ObjectKey, json: Vec<u8>, lane: Lane) -> Result<Creation<WirePod>, WriteError> {
+    pub async fn create_pod(
+        &self,
+        key: &ObjectKey,
+        json: Vec<u8>,
+        lane: Lane,
+    ) -> Result<Creation<WirePod>, WriteError> {
         self.create_bytes(key, json, lane).await
     }
 
-    async fn create_bytes<K>(&self, key: &ObjectKey, json: Vec<u8>, lane: Lane) -> Result<Creation<K>, WriteError>
+    async fn create_bytes<K>(
+        &self,
+        key: &ObjectKey,
+        json: Vec<u8>,
+        lane: Lane,
+    ) -> Result<Creation<K>, WriteError>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
     {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match self.call(target::<K>("create", key), lane, "create", requests::<K>(key).create(&params, json)).await {
+        match self
+            .call(target::<K>("create", key), lane, "create", requests::<K>(key).create(&params, json))
+            .await
+        {
             Ok(object) => Ok(Creation::Created(Box::new(object))),
             Err(Failure::AlreadyExists(_)) => Ok(Creation::AlreadyExists),
             Err(Failure::Error(error)) => Err(error),
@@ -157,7 +172,8 @@ impl Writer {
     {
         let patch = json!({ "status": patch });
         let params = patch_params(FIELD_MANAGER);
-        let request = requests::<K>(key).patch_subresource("status", &key.name, &params, &Patch::Merge(patch));
+        let request =
+            requests::<K>(key).patch_subresource("status", &key.name, &params, &Patch::Merge(patch));
         Ok(self.call(target::<K>("patch", key), lane, "patch_status", request).await?)
     }
 
@@ -166,7 +182,13 @@ impl Writer {
     ///
     /// # Errors
     /// Any [`WriteError`].
-    pub async fn apply<K, T>(&self, key: &ObjectKey, object: &T, part: &str, lane: Lane) -> Result<K, WriteError>
+    pub async fn apply<K, T>(
+        &self,
+        key: &ObjectKey,
+        object: &T,
+        part: &str,
+        lane: Lane,
+    ) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
         T: Serialize + Sync,
@@ -187,7 +209,11 @@ impl Writer {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
         let request = requests::<K>(key).delete(&key.name, &params);
-        match self.call::<IgnoredAny>(target::<K>("delete", key), lane, "delete", request).await.map_err(WriteError::from) {
+        match self
+            .call::<IgnoredAny>(target::<K>("delete", key), lane, "delete", request)
+            .await
+            .map_err(WriteError::from)
+        {
             Ok(_) => Ok(Deletion::Accepted),
             Err(WriteError::NotFound { .. } | WriteError::Conflict { .. }) => Ok(Deletion::Gone),
             Err(error) => Err(error),
@@ -217,7 +243,9 @@ impl Writer {
     ) -> Result<R, Failure> {
         let mut request = match request {
             Ok(request) => request.map(Body::from),
-            Err(source) => return Err(Failure::Error(WriteError::Request { target, source: Box::new(source) })),
+            Err(source) => {
+                return Err(Failure::Error(WriteError::Request { target, source: Box::new(source) }));
+            }
         };
         request.extensions_mut().insert(operation);
         let _turn = self.lanes.enter(lane, &target.key).await;
@@ -225,10 +253,14 @@ impl Writer {
             return Err(Failure::Error(WriteError::NotLeading(target)));
         }
         let started = Instant::now();
-        let result = timeout(self.limits.timeout, self.exchange(&target, request)).await.unwrap_or_else(|_| {
-            let source = NoAnswer::Timeout(self.limits.timeout);
-            Err(Failure::Error(WriteError::Unanswered { target: target.clone(), source }))
-        });
+        let unanswered =
+            |source| Err(Failure::Error(WriteError::Unanswered { target: target.clone(), source }));
+        let result = tokio::select! {
+            biased;
+            result = self.exchange(&target, request) => result,
+            () = sleep(self.limits.timeout) => unanswered(NoAnswer::Timeout(self.limits.timeout)),
+            () = lease_lost(&self.leadership) => unanswered(NoAnswer::LeaseLost),
+        };
         let outcome = match &result {
             Ok(_) => "success",
             Err(Failure::AlreadyExists(_)) => "already_exists",
@@ -238,12 +270,17 @@ impl Writer {
         result
     }
 
-    async fn exchange<R: DeserializeOwned>(&self, target: &Target, request: http::Request<Body>) -> Result<R, Failure> {
+    async fn exchange<R: DeserializeOwned>(
+        &self,
+        target: &Target,
+        request: http::Request<Body>,
+    ) -> Result<R, Failure> {
         let unanswered = |source| Failure::Error(WriteError::Unanswered { target: target.clone(), source });
         let transport = |error: kube::Error| unanswered(NoAnswer::Transport(Box::new(error)));
         let response = self.client.send(request).await.map_err(transport)?;
         let code = response.status().as_u16();
-        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        let retry_after =
+            response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let body = response.into_body().collect_bytes().await.map_err(transport)?;
         if (200..300).contains(&code) {
             return serde_json::from_slice(&body).map_err(|error| unanswered(NoAnswer::Unreadable(error)));
@@ -255,7 +292,29 @@ impl Writer {
         if status.is_already_exists() {
             return Err(Failure::AlreadyExists(target.clone()));
         }
-        Err(Failure::Error(WriteError::from_status(target.clone(), &status, retry_after.map(Duration::from_secs))))
+        Err(Failure::Error(WriteError::from_status(
+            target.clone(),
+            &status,
+            retry_after.map(Duration::from_secs),
+        )))
+    }
+}
+
+/// Waits until this process no longer leads. kube's client may send a call again and again for as long as it is
+/// waited for, which must end with the lease.
+async fn lease_lost(leadership: &Leadership) {
+    let mut changes = leadership.changes();
+    while leadership.is_leader() {
+        let mut end = pin!(async {
+            match leadership.remaining() {
+                Some(left) => sleep(left).await,
+                None => pending().await,
+            }
+        });
+        tokio::select! {
+            () = &mut end => {}
+            result = changes.changed() => if result.is_err() { end.await },
+        }
     }
 }
 

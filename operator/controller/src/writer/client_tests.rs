@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use dask_operator_api::{DaskCluster, Reason};
 use http::Response;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use rstest::rstest;
@@ -7,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tower::service_fn;
 
 use super::*;
-use dask_operator_api::{DaskCluster, Reason};
+use crate::backoff::ErrorClass;
 
 /// What the API server was asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +42,8 @@ impl Api {
             async move {
                 let line = format!("{} {}", request.method(), request.uri());
                 let operation = request.extensions().get::<&'static str>().copied();
-                let content_type = request.headers().get("content-type").map_or("", |value| value.to_str().unwrap());
+                let content_type =
+                    request.headers().get("content-type").map_or("", |value| value.to_str().unwrap());
                 let content_type = content_type.to_owned();
                 let bytes = request.into_body().collect_bytes().await.unwrap();
                 let body = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -70,7 +72,8 @@ impl Api {
 
 fn respond(code: u16, retry_after: Option<&str>, body: Vec<u8>) -> Response<Body> {
     let response = Response::builder().status(code);
-    let response = retry_after.into_iter().fold(response, |response, value| response.header("Retry-After", value));
+    let response =
+        retry_after.into_iter().fold(response, |response, value| response.header("Retry-After", value));
     response.body(Body::from(body)).unwrap()
 }
 
@@ -98,14 +101,16 @@ fn pod() -> Value {
 fn counted(writer: &Writer) -> Vec<String> {
     let families = writer.metrics.registry().gather();
     let family = families.iter().find(|family| family.name() == "dask_operator_api_calls_total");
-    let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
+    let metrics = family.map(prometheus::proto::MetricFamily::get_metric).unwrap_or_default();
     let label = |metric: &prometheus::proto::Metric, name: &str| {
         let pair = metric.get_label().iter().find(|pair| pair.name() == name);
         pair.map(|pair| pair.value().to_owned()).unwrap_or_default()
     };
     metrics
         .iter()
-        .map(|metric| format!("{} {} {}", label(metric, "verb"), label(metric, "kind"), label(metric, "outcome")))
+        .map(|metric| {
+            format!("{} {} {}", label(metric, "verb"), label(metric, "kind"), label(metric, "outcome"))
+        })
         .collect()
 }
 
@@ -131,9 +136,11 @@ async fn a_pod_is_created_from_its_bytes() {
 #[tokio::test]
 async fn an_object_is_created_where_its_metadata_says() {
     let api = Api::default();
-    let service: Service = serde_json::from_value(json!({"metadata": {"name": "x", "namespace": "ns"}})).unwrap();
-    let created = writer(&api, Answer::With(201, serde_json::to_value(&service).unwrap())).create(&service, Lane::Urgent);
-    assert_eq!(created.await.unwrap(), Creation::Created(Box::new(service)));
+    let service: Service =
+        serde_json::from_value(json!({"metadata": {"name": "x", "namespace": "ns"}})).unwrap();
+    let writer = writer(&api, Answer::With(201, serde_json::to_value(&service).unwrap()));
+    let created = writer.create(&service, Lane::Urgent).await.unwrap();
+    assert_eq!(created, Creation::Created(Box::new(service)));
     assert_eq!(api.lines(), ["POST /api/v1/namespaces/ns/services?&fieldManager=dask-operator"]);
 }
 
@@ -220,30 +227,46 @@ async fn reading_is_a_call_like_others() {
 }
 
 #[rstest]
-#[case(failure(409, "Conflict", "modified"), "conflict",
-    "failed to patch Pod ns/x: it was changed meanwhile")]
-#[case(failure(404, "NotFound", "pods \"x\" not found"), "not_found",
-    "failed to patch Pod ns/x: pods \"x\" not found")]
-#[case(failure(403, "Forbidden", "pods \"x\" is forbidden: because it is being terminated"), "namespace_terminating",
-    "failed to patch Pod ns/x: the namespace is being deleted")]
-#[case(failure(500, "InternalError", "etcd is slow"), "unanswered",
-    "failed to learn whether the API server did patch Pod ns/x")]
-#[case(failure(503, "ServiceUnavailable", "not now"), "unanswered",
-    "failed to learn whether the API server did patch Pod ns/x")]
-#[case(failure(422, "Invalid", "Pod \"x\" is invalid: no"), "refused", "failed to patch Pod ns/x")]
-#[case(failure(429, "TooManyRequests", "slow down"), "throttled",
-    "failed to patch Pod ns/x: the API server is too busy")]
-#[case(Answer::With(200, json!("no pod")), "unanswered",
-    "failed to learn whether the API server did patch Pod ns/x")]
-#[case(Answer::BrokenPipe, "unanswered", "failed to learn whether the API server did patch Pod ns/x")]
+#[case(failure(409, "Conflict", "modified"), "conflict", ErrorClass::Conflict, ": it was changed meanwhile")]
+#[case(
+    failure(404, "NotFound", "pods \"x\" not found"),
+    "not_found",
+    ErrorClass::Transient,
+    ": pods \"x\" not found"
+)]
+#[case(
+    failure(403, "Forbidden", "pods \"x\" is forbidden: because it is being terminated"),
+    "namespace_terminating",
+    ErrorClass::Refused,
+    ": the namespace is being deleted"
+)]
+#[case(failure(500, "InternalError", "etcd is slow"), "unanswered", ErrorClass::Transient, MAYBE)]
+#[case(failure(503, "ServiceUnavailable", "not now"), "unanswered", ErrorClass::Transient, MAYBE)]
+#[case(Answer::With(200, json!("no pod")), "unanswered", ErrorClass::Transient, MAYBE)]
+#[case(Answer::BrokenPipe, "unanswered", ErrorClass::Transient, MAYBE)]
+#[case(failure(422, "Invalid", "Pod \"x\" is invalid: no"), "refused", ErrorClass::Refused, "")]
+#[case(
+    failure(429, "TooManyRequests", "slow down"),
+    "throttled",
+    ErrorClass::Throttled(None),
+    ": the API server is too busy"
+)]
 #[tokio::test]
-async fn errors_are_told_apart_and_counted(#[case] answer: Answer, #[case] outcome: &str, #[case] text: &str) {
+async fn errors_are_told_apart_and_counted(
+    #[case] answer: Answer,
+    #[case] outcome: &str,
+    #[case] class: ErrorClass,
+    #[case] text: &str,
+) {
     let api = Api::default();
     let writer = writer(&api, answer);
     let error = writer.merge_patch::<Pod>(&key(), &json!({}), Lane::Urgent).await.unwrap_err();
-    assert_eq!(error.to_string(), text);
+    assert_eq!(error.to_string(), format!("failed to patch Pod ns/x{text}"));
+    assert_eq!(error.class(), class);
     assert_eq!(counted(&writer), [format!("patch Pod {outcome}")]);
 }
+
+const MAYBE: &str = ", which may have happened nevertheless";
 
 #[rstest]
 #[case::text_with_header(Answer::Text(429, "Too many requests, please try again later.", Some("7")), Some(7))]
@@ -260,7 +283,11 @@ async fn the_asked_pause_is_passed_on(#[case] answer: Answer, #[case] seconds: O
 
 #[tokio::test]
 async fn a_refusal_reaches_the_caller_as_its_source() {
-    let answer = failure(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3");
+    let answer = failure(
+        403,
+        "Forbidden",
+        "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3",
+    );
     let error = writer(&Api::default(), answer).create_pod(&key(), vec![], Lane::Bulk).await.unwrap_err();
     let WriteError::Refused { target, refusal } = error else { panic!("{error:?}") };
     assert_eq!((target.to_string().as_str(), refusal.reason), ("create Pod ns/x", Reason::QuotaExceeded));
@@ -300,9 +327,24 @@ async fn a_lease_lost_while_waiting_for_a_turn_stops_the_call() {
     api.arrived.notified().await;
     let second = tokio::spawn(async move { second.create_pod(&key(), vec![], Lane::Bulk).await });
     lead.send_replace(false);
-    assert!(matches!(first.await.unwrap(), Err(WriteError::Unanswered { .. })));
+    assert!(matches!(first.await.unwrap(), Err(WriteError::Unanswered { source: NoAnswer::LeaseLost, .. })));
     assert!(matches!(second.await.unwrap(), Err(WriteError::NotLeading(_))));
     assert_eq!(api.lines().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_way_ends_with_the_lease() {
+    let api = Api::default();
+    let (lead, leads) = watch::channel(true);
+    let client = api.client(Answer::Never);
+    let writer = Writer::new(client, Leadership::follow(leads), Metrics::new().unwrap(), Limits::default());
+    let started = tokio::time::Instant::now();
+    let call = tokio::spawn(async move { writer.create_pod(&key(), vec![], Lane::Bulk).await });
+    api.arrived.notified().await;
+    lead.send_replace(false);
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, WriteError::Unanswered { source: NoAnswer::LeaseLost, .. }), "{error:?}");
+    assert_eq!(started.elapsed(), Duration::ZERO, "it did not wait for the timeout");
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,6 +361,10 @@ async fn pods_in_bulk_do_not_hold_up_an_urgent_call() {
     }
     let started = tokio::time::Instant::now();
     writer.get::<Pod>(&key(), Lane::Urgent).await.unwrap_err();
-    assert_eq!(started.elapsed(), limits.timeout, "it was sent at once and only its own answer was waited for");
+    assert_eq!(
+        started.elapsed(),
+        limits.timeout,
+        "it was sent at once and only its own answer was waited for"
+    );
     assert!(api.lines().contains(&"GET /api/v1/namespaces/ns/pods/x".to_owned()));
 }

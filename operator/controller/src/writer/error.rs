@@ -84,7 +84,7 @@ pub enum WriteError {
         target: Target,
     },
     /// The call may have been carried out or not.
-    #[error("failed to learn whether the API server did {target}")]
+    #[error("failed to {target}, which may have happened nevertheless")]
     Unanswered {
         /// What was to be done.
         target: Target,
@@ -100,6 +100,9 @@ pub enum NoAnswer {
     /// Nothing in time.
     #[error("no answer within {} s", .0.as_secs_f64())]
     Timeout(Duration),
+    /// The lease was lost while the call was under way; waiting on could write in another leader's time.
+    #[error("this process stopped leading meanwhile")]
+    LeaseLost,
     /// The connection failed.
     #[error("failed to talk to the API server")]
     Transport(#[source] Box<kube::Error>),
@@ -143,9 +146,10 @@ impl WriteError {
             Self::Conflict { .. } => ErrorClass::Conflict,
             Self::Throttled { retry_after, .. } => ErrorClass::Throttled(*retry_after),
             Self::NotLeading(_) | Self::NotFound { .. } | Self::Unanswered { .. } => ErrorClass::Transient,
-            Self::Encode(_) | Self::Request { .. } | Self::Refused { .. } | Self::NamespaceTerminating { .. } => {
-                ErrorClass::Refused
-            }
+            Self::Encode(_)
+            | Self::Request { .. }
+            | Self::Refused { .. }
+            | Self::NamespaceTerminating { .. } => ErrorClass::Refused,
         }
     }
 

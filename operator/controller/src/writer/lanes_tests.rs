@@ -47,11 +47,11 @@ fn the_group_is_in_the_workers_name() {
 }
 
 /// Calls that wait, each with the name of its group.
-type Waiting<'a> = Vec<(&'a str, BoxFuture<'a, Turn<'a>>)>;
+type Waiting<'a> = Vec<(&'static str, BoxFuture<'a, Turn<'a>>)>;
 
-fn queue<'a>(lanes: &'a Lanes, groups: &[&'a str]) -> Waiting<'a> {
+fn queue<'a>(lanes: &'a Lanes, groups: &[&'static str]) -> Waiting<'a> {
     let mut waiting: Waiting<'a> = Vec::new();
-    for group in groups {
+    for group in groups.iter().copied() {
         let mut call = async move { lanes.enter(Lane::Bulk, &worker(group)).await }.boxed();
         assert!(poll(call.as_mut()).is_none(), "there is no room yet");
         waiting.push((group, call));
@@ -91,8 +91,7 @@ fn those_who_give_up_are_passed_over() {
     let lanes = Lanes::new(1, 0);
     let first = entered(&lanes, Lane::Bulk).unwrap();
     let mut waiting = queue(&lanes, &["a", "a", "b", "c"]);
-    waiting.remove(1);
-    waiting.remove(1);
+    drop(waiting.drain(1..3));
     assert_eq!(order(first, waiting), ["a", "c"]);
     assert!(entered(&lanes, Lane::Bulk).is_some());
 }
@@ -103,7 +102,7 @@ fn a_turn_given_to_one_who_gives_up_is_not_lost() {
     let first = entered(&lanes, Lane::Bulk).unwrap();
     let mut waiting = queue(&lanes, &["a", "b"]);
     drop(first);
-    waiting.remove(0);
+    drop(waiting.remove(0).1);
     let next = poll(pin!(waiting.remove(0).1));
     assert!(next.is_some(), "b has the turn that a did not take");
 }

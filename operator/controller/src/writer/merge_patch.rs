@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn a_field_that_became_none_is_cleared() {
-        let before = DaskWorkerGroupStatus { selector: Some("a=b".to_owned()), ..DaskWorkerGroupStatus::default() };
+        let before =
+            DaskWorkerGroupStatus { selector: Some("a=b".to_owned()), ..DaskWorkerGroupStatus::default() };
         let after = DaskWorkerGroupStatus { replicas: 2, ..DaskWorkerGroupStatus::default() };
         let patch = merge_patch_between(&before, &after).unwrap();
         assert_eq!(patch, Some(json!({"replicas": 2, "selector": null})));

@@ -45,7 +45,8 @@ pub(super) fn classify_refusal(target: &Target, status: &Status) -> Option<Refus
 
 fn is_namespace_terminating(status: &Status) -> bool {
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.any(|cause| cause.reason == "NamespaceTerminating") || status.message.contains("it is being terminated")
+    causes.any(|cause| cause.reason == "NamespaceTerminating")
+        || status.message.contains("it is being terminated")
 }
 
 fn forbidden(target: &Target, message: &str) -> Refusal {
@@ -58,7 +59,8 @@ fn forbidden(target: &Target, message: &str) -> Refusal {
         let cure = "set the named requests or limits in the pod spec";
         return refused(Reason::QuotaExceeded, target, reason, cure);
     }
-    if (reason.starts_with("User \"") && reason.contains(" cannot ")) || reason.contains("blockOwnerDeletion") {
+    if (reason.starts_with("User \"") && reason.contains(" cannot ")) || reason.contains("blockOwnerDeletion")
+    {
         let cure = "grant this right to the operator, as its Helm chart does";
         return refused(Reason::Forbidden, target, reason, cure);
     }
@@ -91,25 +93,24 @@ fn exceeded_quota(target: &Target, words: &str) -> Refusal {
              limited to {limited}; raise the quota or ask for less",
             target.key.namespace, target.kind
         ),
-        None => format!("a quota leaves no room for a {}: {words}; raise the quota or ask for less", target.kind),
+        None => {
+            format!("a quota leaves no room for a {}: {words}; raise the quota or ask for less", target.kind)
+        }
     };
     Refusal { reason: Reason::QuotaExceeded, message }
 }
 
 fn invalid(target: &Target, status: &Status) -> Refusal {
     let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes);
-    let named: Vec<String> = causes
-        .iter()
-        .take(MAX_CAUSES)
-        .map(|cause| format!("{}: {}", cause.field, cause.message))
-        .collect();
+    let named: Vec<String> =
+        causes.iter().take(MAX_CAUSES).map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
     let what = if named.is_empty() { words(&status.message).to_owned() } else { named.join("; ") };
     let more = causes.len().saturating_sub(MAX_CAUSES);
     let what = if more > 0 { format!("{what}; and {more} more") } else { what };
     let (reason, cure) = match &*target.kind {
-        "Pod" => (Reason::InvalidPod, "correct it in spec.worker of the worker group"),
-        "Deployment" => (Reason::InvalidPod, "correct it in spec.scheduler.spec of the cluster"),
-        "Service" => (Reason::AdmissionRefused, "correct it in spec.scheduler.service of the cluster"),
+        "Pod" => (Reason::InvalidPod, "correct it in spec.worker.spec"),
+        "Deployment" => (Reason::InvalidPod, "correct it in spec.scheduler.spec"),
+        "Service" => (Reason::AdmissionRefused, "correct it in spec.scheduler.service"),
         _ => (Reason::AdmissionRefused, "correct it"),
     };
     refused(reason, target, &what, cure)
@@ -117,7 +118,10 @@ fn invalid(target: &Target, status: &Status) -> Refusal {
 
 fn refused(reason: Reason, target: &Target, words: &str, cure: &str) -> Refusal {
     let words = words.trim_end_matches('.');
-    Refusal { reason, message: format!("the API server refused to {} a {}: {words}; {cure}", target.verb, target.kind) }
+    Refusal {
+        reason,
+        message: format!("the API server refused to {} a {}: {words}; {cure}", target.verb, target.kind),
+    }
 }
 
 /// The reason without the object's name before it, as in `pods "x" is forbidden: reason`.

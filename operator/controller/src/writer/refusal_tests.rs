@@ -18,70 +18,112 @@ fn refusal(kind: &'static str, status: &Status) -> (Reason, String) {
 }
 
 #[rstest]
-#[case::quota(403,
+#[case::quota(
+    403,
     "pods \"x\" is forbidden: exceeded quota: workers, requested: limits.cpu=2,pods=1, used: limits.cpu=3,pods=3, \
      limited: limits.cpu=4,pods=3",
     Reason::QuotaExceeded,
     "ResourceQuota \"workers\" in namespace \"ns\" leaves no room for a Pod: requested limits.cpu=2,pods=1, used \
-     limits.cpu=3,pods=3, limited to limits.cpu=4,pods=3; raise the quota or ask for less")]
-#[case::quota_in_other_words(403, "pods \"x\" is forbidden: exceeded quota: workers, in some new way",
+     limits.cpu=3,pods=3, limited to limits.cpu=4,pods=3; raise the quota or ask for less"
+)]
+#[case::quota_in_other_words(
+    403,
+    "pods \"x\" is forbidden: exceeded quota: workers, in some new way",
     Reason::QuotaExceeded,
-    "a quota leaves no room for a Pod: workers, in some new way; raise the quota or ask for less")]
-#[case::quota_wants_requests(403, "pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: worker",
+    "a quota leaves no room for a Pod: workers, in some new way; raise the quota or ask for less"
+)]
+#[case::quota_wants_requests(
+    403,
+    "pods \"x\" is forbidden: failed quota: q: must specify limits.cpu for: worker",
     Reason::QuotaExceeded,
     "the API server refused to create a Pod: failed quota: q: must specify limits.cpu for: worker; set the named requests \
-     or limits in the pod spec")]
-#[case::rights(403,
+     or limits in the pod spec"
+)]
+#[case::rights(
+    403,
     "pods is forbidden: User \"system:serviceaccount:dask:dask-operator\" cannot create resource \"pods\" in API group \
      \"\" in the namespace \"ns\"",
     Reason::Forbidden,
     "the API server refused to create a Pod: User \"system:serviceaccount:dask:dask-operator\" cannot create resource \
-     \"pods\" in API group \"\" in the namespace \"ns\"; grant this right to the operator, as its Helm chart does")]
-#[case::owner_rights(403,
+     \"pods\" in API group \"\" in the namespace \"ns\"; grant this right to the operator, as its Helm chart does"
+)]
+#[case::owner_rights(
+    403,
     "pods \"x\" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set \
      finalizers on: ",
     Reason::Forbidden,
     "the API server refused to create a Pod: cannot set blockOwnerDeletion if an ownerReference refers to a resource you \
-     can't set finalizers on: ; grant this right to the operator, as its Helm chart does")]
-#[case::credentials(401, "Unauthorized", Reason::Forbidden,
+     can't set finalizers on: ; grant this right to the operator, as its Helm chart does"
+)]
+#[case::credentials(
+    401,
+    "Unauthorized",
+    Reason::Forbidden,
     "the API server refused to create a Pod: the operator's credentials were not accepted; check the service account of \
-     the operator")]
-#[case::pod_security(403,
+     the operator"
+)]
+#[case::pod_security(
+    403,
     "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot != true",
     Reason::AdmissionRefused,
     "the API server refused to create a Pod: violates PodSecurity \"restricted:latest\": runAsNonRoot != true; set the \
-     named fields in the pod spec, or change the label pod-security.kubernetes.io/enforce of namespace \"ns\"")]
-#[case::service_account(403,
+     named fields in the pod spec, or change the label pod-security.kubernetes.io/enforce of namespace \"ns\""
+)]
+#[case::service_account(
+    403,
     "pods \"x\" is forbidden: error looking up service account ns/dask: serviceaccount \"dask\" not found",
     Reason::AdmissionRefused,
     "the API server refused to create a Pod: error looking up service account ns/dask: serviceaccount \"dask\" not found; \
-     create the service account ns/dask, or name another in the pod spec")]
-#[case::limit_range(403, "pods \"x\" is forbidden: maximum cpu usage per Container is 1, but limit is 2",
+     create the service account ns/dask, or name another in the pod spec"
+)]
+#[case::limit_range(
+    403,
+    "pods \"x\" is forbidden: maximum cpu usage per Container is 1, but limit is 2",
     Reason::AdmissionRefused,
     "the API server refused to create a Pod: maximum cpu usage per Container is 1, but limit is 2; change what it objects \
-     to")]
-#[case::webhook(403, "admission webhook \"policy.example.org\" denied the request: no team label.",
+     to"
+)]
+#[case::webhook(
+    403,
+    "admission webhook \"policy.example.org\" denied the request: no team label.",
     Reason::AdmissionRefused,
     "the API server refused to create a Pod: admission webhook \"policy.example.org\" denied the request: no team label; \
-     change what it objects to, or ask the administrator of the cluster")]
-#[case::webhook_with_its_own_code(400, "admission webhook \"p\" denied the request: no", Reason::AdmissionRefused,
+     change what it objects to, or ask the administrator of the cluster"
+)]
+#[case::webhook_with_its_own_code(
+    400,
+    "admission webhook \"p\" denied the request: no",
+    Reason::AdmissionRefused,
     "the API server refused to create a Pod: admission webhook \"p\" denied the request: no; change what it objects to, or \
-     ask the administrator of the cluster")]
-#[case::webhook_down(500, "Internal error occurred: failed calling webhook \"p\": failed to call webhook: EOF",
+     ask the administrator of the cluster"
+)]
+#[case::webhook_down(
+    500,
+    "Internal error occurred: failed calling webhook \"p\": failed to call webhook: EOF",
     Reason::AdmissionRefused,
     "the API server refused to create a Pod: Internal error occurred: failed calling webhook \"p\": failed to call webhook: \
-     EOF; change what it objects to, or ask the administrator of the cluster")]
-#[case::policy(422,
+     EOF; change what it objects to, or ask the administrator of the cluster"
+)]
+#[case::policy(
+    422,
     "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: needs a limit",
     Reason::AdmissionRefused,
     "the API server refused to create a Pod: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: needs a limit; \
-     change what it objects to, or ask the administrator of the cluster")]
-#[case::undecodable(400, "Pod in version \"v1\" cannot be handled as a Pod: unknown field", Reason::InvalidPod,
+     change what it objects to, or ask the administrator of the cluster"
+)]
+#[case::undecodable(
+    400,
+    "Pod in version \"v1\" cannot be handled as a Pod: unknown field",
+    Reason::InvalidPod,
     "the API server refused to create a Pod: Pod in version \"v1\" cannot be handled as a Pod: unknown field; correct it in \
-     spec.worker of the worker group")]
-#[case::too_large(413, "Request entity too large: limit is 3145728", Reason::InvalidPod,
-    "the API server refused to create a Pod: Request entity too large: limit is 3145728; correct it in spec.worker of the \
-     worker group")]
+     spec.worker.spec"
+)]
+#[case::too_large(
+    413,
+    "Request entity too large: limit is 3145728",
+    Reason::InvalidPod,
+    "the API server refused to create a Pod: Request entity too large: limit is 3145728; correct it in spec.worker.spec"
+)]
 fn what_the_user_reads(
     #[case] code: u16,
     #[case] message: &str,
@@ -99,20 +141,23 @@ fn invalid_with(causes: &[(&str, &str)]) -> Status {
         field: (*field).to_owned(),
         message: (*message).to_owned(),
     };
-    let details: StatusDetails = serde_json::from_value(serde_json::json!({"kind": "Pod", "name": "x"})).unwrap();
+    let details: StatusDetails =
+        serde_json::from_value(serde_json::json!({"kind": "Pod", "name": "x"})).unwrap();
     let details = StatusDetails { causes: causes.iter().map(cause).collect(), ..details };
     status(422, "Pod \"x\" is invalid: [all of it]").with_details(details)
 }
 
 #[test]
 fn fields_and_values_of_an_invalid_pod_are_named() {
-    let (reason, message) =
-        refusal("Pod", &invalid_with(&[("spec.containers[0].name", "Invalid value: \"A_B\": must be a DNS label")]));
+    let (reason, message) = refusal(
+        "Pod",
+        &invalid_with(&[("spec.containers[0].name", "Invalid value: \"A_B\": must be a DNS label")]),
+    );
     assert_eq!(reason, Reason::InvalidPod);
     assert_eq!(
         message,
         "the API server refused to create a Pod: spec.containers[0].name: Invalid value: \"A_B\": must be a DNS label; \
-         correct it in spec.worker of the worker group"
+         correct it in spec.worker.spec"
     );
 }
 
@@ -124,8 +169,8 @@ fn many_causes_are_counted() {
 }
 
 #[rstest]
-#[case("Deployment", Reason::InvalidPod, "correct it in spec.scheduler.spec of the cluster")]
-#[case("Service", Reason::AdmissionRefused, "correct it in spec.scheduler.service of the cluster")]
+#[case("Deployment", Reason::InvalidPod, "correct it in spec.scheduler.spec")]
+#[case("Service", Reason::AdmissionRefused, "correct it in spec.scheduler.service")]
 #[case("DaskWorkerGroup", Reason::AdmissionRefused, "correct it")]
 fn the_cure_names_the_place_where_the_user_wrote_it(
     #[case] kind: &'static str,
@@ -144,8 +189,10 @@ fn the_cure_names_the_place_where_the_user_wrote_it(
 #[case::server_error(500, "Internal error occurred: etcdserver: request timed out")]
 #[case::unavailable(503, "apiserver not ready")]
 #[case::gateway(504, "Timeout: request did not complete within the allotted timeout")]
-#[case::going_namespace(403,
-    "pods \"x\" is forbidden: unable to create new content in namespace ns because it is being terminated")]
+#[case::going_namespace(
+    403,
+    "pods \"x\" is forbidden: unable to create new content in namespace ns because it is being terminated"
+)]
 fn what_calls_for_another_try_is_no_refusal(#[case] code: u16, #[case] message: &str) {
     assert_eq!(classify_refusal(&target("Pod"), &status(code, message)), None);
 }

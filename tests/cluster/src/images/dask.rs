@@ -76,10 +76,10 @@ pub fn dask() -> Result<PathBuf, Error> {
 /// As [`dask`].
 pub fn dask_as(names: &[&str]) -> Result<PathBuf, Error> {
     let original = dask()?;
-    let parts = names.iter().map(|name| name.as_bytes()).chain([original.as_os_str().as_encoded_bytes()]);
-    cached("named-dask", &short_hash(parts, 12), |_, archive| {
-        oci::rename(&original, archive, names).map_err(failed)
-    })
+    // Each set of names is an image of its own: making one does not remove another.
+    let image = format!("{IMAGE}-as-{}", short_hash(names.iter().map(|name| name.as_bytes()), 6));
+    let version = short_hash([original.as_os_str().as_encoded_bytes()], 12);
+    cached(&image, &version, |_, archive| oci::rename(&original, archive, names).map_err(failed))
 }
 
 fn failed(source: io::Error) -> Error {

@@ -63,40 +63,97 @@ fn dir() -> PathBuf {
 }
 
 /// Returns the archive `<image>-<version>.tar`, made by `make` in a scratch folder if it is not there yet.
-/// Only one process makes an image at a time.
 fn cached(
     image: &str,
     version: &str,
     make: impl FnOnce(&Path, &Path) -> Result<(), Error>,
 ) -> Result<PathBuf, Error> {
-    state::make_dir(&dir())?;
-    let archive = dir().join(format!("{image}-{version}.tar"));
+    cached_in(&dir(), image, version, make)
+}
+
+/// Only one process makes an image at a time.
+fn cached_in(
+    dir: &Path,
+    image: &str,
+    version: &str,
+    make: impl FnOnce(&Path, &Path) -> Result<(), Error>,
+) -> Result<PathBuf, Error> {
+    state::make_dir(dir)?;
+    let archive = dir.join(format!("{image}-{version}.tar"));
     if archive.is_file() {
         return Ok(archive);
     }
-    let _lock = state::lock(&dir().join(format!("{image}.lock")))?;
+    let _lock = state::lock(&dir.join(format!(".{image}.lock")))?;
     if archive.is_file() {
         return Ok(archive);
     }
     tracing::info!("making image {image}");
-    let scratch = tempfile::Builder::new().prefix(".scratch-").tempdir_in(dir());
+    let scratch = tempfile::Builder::new().prefix(".scratch-").tempdir_in(dir);
     let scratch = scratch.map_err(|source| Error::Write { image: image.to_owned(), source })?;
     make(scratch.path(), &archive)?;
-    remove_older(image, &archive);
+    remove_older(dir, image, &archive);
     Ok(archive)
 }
 
 /// Versions pile up while an image is worked on; only the last is of use.
-fn remove_older(image: &str, newest: &Path) {
-    let Ok(entries) = fs::read_dir(dir()) else { return };
+fn remove_older(dir: &Path, image: &str, newest: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let version = name.strip_prefix(image).and_then(|rest| rest.strip_prefix('-'));
-        let older =
-            version.and_then(|rest| rest.strip_suffix(".tar")).is_some_and(|hash| !hash.contains('-'));
-        if older && path != newest {
+        if path != newest && is_version_of(image, &path) {
             // Somebody else may have removed it already.
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+/// Whether a file is `<image>-<hexadecimal digits>.tar`, and not of an image whose name begins alike.
+fn is_version_of(image: &str, path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let version = name.strip_prefix(image).and_then(|rest| rest.strip_prefix('-'));
+    version
+        .and_then(|rest| rest.strip_suffix(".tar"))
+        .is_some_and(|version| version.chars().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn make_with(content: &str) -> impl FnOnce(&Path, &Path) -> Result<(), Error> {
+        move |_scratch, archive| state::write_file(archive, content).map_err(Error::from)
+    }
+
+    #[test]
+    fn image_is_made_once_for_each_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = cached_in(dir.path(), "dask", "1", make_with("first")).unwrap();
+        let again = cached_in(dir.path(), "dask", "1", make_with("must not be made")).unwrap();
+        assert_eq!(first, again);
+        assert_eq!(fs::read_to_string(again).unwrap(), "first");
+    }
+
+    #[test]
+    fn new_version_replaces_the_old_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = cached_in(dir.path(), "dask", "1", make_with("old")).unwrap();
+        let other = cached_in(dir.path(), "dask-big", "1", make_with("other")).unwrap();
+        let new = cached_in(dir.path(), "dask", "2", make_with("new")).unwrap();
+        assert!(!old.exists() && other.exists() && new.exists());
+        let scratch = fs::read_dir(dir.path())
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".scratch"));
+        assert_eq!(scratch.count(), 0, "scratch folders are removed");
+    }
+
+    #[test]
+    fn failed_image_is_tried_again_and_keeps_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = cached_in(dir.path(), "dask", "1", make_with("old")).unwrap();
+        let failing = |_: &Path, _: &Path| {
+            Err(Error::Write { image: "dask".into(), source: std::io::Error::other("disk full") })
+        };
+        cached_in(dir.path(), "dask", "2", failing).unwrap_err();
+        assert!(old.exists());
+        cached_in(dir.path(), "dask", "2", make_with("second attempt")).unwrap();
     }
 }

@@ -104,11 +104,18 @@ impl Call {
         }
     }
 
+    /// Whether it changes something.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        // A review is a question, asked by POST.
+        let review = self.resource.as_ref().is_some_and(|resource| resource.group == "authorization.k8s.io");
+        !["get", "list", "watch"].contains(&self.verb) && !review
+    }
+
     /// Whether it changes something, other than an Event or a Lease.
     #[must_use]
     pub fn is_write(&self) -> bool {
-        let reads = ["get", "list", "watch"].contains(&self.verb);
-        !reads && !self.is_about("events") && !self.is_about("leases")
+        self.is_change() && !self.is_about("events") && !self.is_about("leases")
     }
 
     /// Whether it is about this resource, or `resource/subresource`.

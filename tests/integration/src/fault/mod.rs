@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub use answer::Refusal;
-pub use call::{Call, Resource};
+pub use call::{Call, Resource, listed};
 pub use plans::every_nth_write;
 
 use watches::{Blackout, WatchControl};
@@ -131,11 +131,13 @@ impl Faults {
         self.log().spoiled
     }
 
-    /// What was used of the API, as RBAC names it: `(verb, group, resource or resource/subresource)`.
+    /// What was used of the API, as RBAC names it: `(verb, group, resource or resource/subresource)`. What was
+    /// forbidden was asked in case it is allowed.
     #[must_use]
     pub fn rights_used(&self) -> BTreeSet<(String, String, String)> {
         let log = self.log();
-        let resources = log.calls.iter().filter_map(|call| Some((call, call.resource.as_ref()?)));
+        let carried_out = log.calls.iter().filter(|call| call.status != Some(403));
+        let resources = carried_out.filter_map(|call| Some((call, call.resource.as_ref()?)));
         resources
             .map(|(call, resource)| (call.verb.to_owned(), resource.group.clone(), resource.path()))
             .collect()

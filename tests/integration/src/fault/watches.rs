@@ -68,8 +68,8 @@ where
         }
         shaped.left -= 1;
         let frame = tokio::select! {
-            frame = shaped.body.frame() => frame?,
-            () = cut(&mut shaped.control.clone(), shaped.epoch) => return None,
+            frame = shaped.body.frame() => frame?.map_err(Into::into),
+            () = cut(shaped.control.clone(), shaped.epoch) => return None,
         };
         if let Some((period, open)) = shaped.round {
             sleep(until_open(shaped.start.elapsed(), period, open)).await;
@@ -79,7 +79,7 @@ where
         if control.is_ok_and(|control| control.epoch != epoch) {
             return None;
         }
-        Some((frame.map_err(Into::into), shaped))
+        Some((frame, shaped))
     });
     StreamBody::new(frames).boxed_unsync()
 }
@@ -94,7 +94,7 @@ struct Shaped<B> {
 }
 
 /// Returns when the epoch is over.
-async fn cut(control: &mut Receiver<WatchControl>, epoch: u64) {
+async fn cut(mut control: Receiver<WatchControl>, epoch: u64) {
     if control.wait_for(|control| control.epoch != epoch).await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -101,7 +101,6 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         problem: None,
         restarts: 0,
         last_termination: None,
-        last_termination: None,
     }
 }
 

@@ -70,7 +70,6 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         problem: None,
         restarts: 0,
         last_termination: None,
-        last_termination: None,
     }
 }
 

@@ -1,0 +1,172 @@
+//! The operator in process, in a runtime of its own: stopping the runtime is the process' death.
+
+use dask_operator::run;
+use dask_operator::settings::Settings;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::fault::Faults;
+use crate::namespace::Namespace;
+use crate::wait::{check, wait_for};
+
+/// How to start an operator.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// How to reach the API server.
+    pub config: Config,
+    /// Its command line.
+    pub arguments: Vec<String>,
+    /// What happens to its requests.
+    pub faults: Faults,
+}
+
+impl Launch {
+    /// An operator with all rights that runs alone in a namespace, with a server for probes on a free port.
+    #[must_use]
+    pub fn alone(namespace: &Namespace) -> Self {
+        Self::with_arguments(namespace, &["--leader-elect=false"])
+    }
+
+    /// One of several in a namespace that agree by a Lease who leads.
+    #[must_use]
+    pub fn candidate(namespace: &Namespace, identity: &str) -> Self {
+        let lease_namespace = format!("--lease-namespace={}", namespace.name);
+        let identity = format!("--identity={identity}");
+        Self::with_arguments(namespace, &["--leader-elect=true", &lease_namespace, &identity])
+    }
+
+    /// An operator in a namespace with these further arguments.
+    #[must_use]
+    pub fn with_arguments(namespace: &Namespace, arguments: &[&str]) -> Self {
+        let mut all =
+            vec![format!("--namespace={}", namespace.name), "--liveness=http://127.0.0.1:0/healthz".to_owned()];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        Self { config: namespace.server().config().clone(), arguments: all, faults: Faults::recorder() }
+    }
+
+    /// The same with faults.
+    #[must_use]
+    pub fn faults(self, faults: &Faults) -> Self {
+        Self { faults: faults.clone(), ..self }
+    }
+}
+
+/// An operator that runs. Dropping it kills it.
+#[derive(Debug)]
+pub struct Operator {
+    runtime: Option<Runtime>,
+    shutdown: CancellationToken,
+    running: Option<tokio::task::JoinHandle<()>>,
+    /// Its requests.
+    pub faults: Faults,
+}
+
+impl Operator {
+    /// Starts an operator that runs alone in a namespace.
+    pub async fn start(namespace: &Namespace, faults: &Faults) -> Self {
+        Self::launch(Launch::alone(namespace).faults(faults)).await
+    }
+
+    /// Starts an operator.
+    pub async fn launch(launch: Launch) -> Self {
+        trace();
+        let settings = Settings::from_arguments(&launch.arguments).unwrap_or_else(|error| panic!("{error}"));
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let shutdown = CancellationToken::new();
+        let faults = launch.faults.clone();
+        let token = shutdown.clone();
+        let running = runtime.spawn(async move {
+            let client = spoiled_client(launch.config, &launch.faults);
+            run::run(client, settings, token).await.unwrap();
+        });
+        Self { runtime: Some(runtime), shutdown, running: Some(running), faults }
+    }
+
+    /// What its readiness probe answers: nothing wrong, or what is.
+    ///
+    /// # Errors
+    /// When it is not ready: the probe's words.
+    pub async fn readiness(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Waits until it is ready.
+    pub async fn wait_until_ready(&self) {
+        wait_for("the operator is ready", async || self.readiness().await).await;
+    }
+
+    /// All its metrics, in Prometheus' text format.
+    pub async fn metrics(&self) -> String {
+        "dask_operator_reconciles_total{outcome=\"success\"} 1000".to_owned()
+    }
+
+    /// The sum of a metric over all label sets that contain `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.metrics().await;
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
+        });
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// Stops it as SIGTERM does, and waits until it has stopped.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        let running = self.running.take().expect("it runs");
+        let finished = tokio::time::timeout(crate::PATIENCE, running).await;
+        finished.expect("it stops in time").expect("it does not panic");
+        drop(self);
+    }
+
+    /// Kills it: no task runs on, nothing is released, no request leaves any more.
+    pub fn kill(self) {
+        self.faults.kill();
+        drop(self);
+    }
+
+    async fn get(&self, path: &str) -> Result<(u16, String), String> {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        http_get(address, path).await.map_err(|error| format!("{path}: {error}"))
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A client whose requests pass `faults`. It belongs to the runtime that calls this.
+#[must_use]
+pub fn spoiled_client(config: Config, faults: &Faults) -> Client {
+    ClientBuilder::try_from(config).expect("a client can be made").with_layer(faults).build()
+}
+
+/// Logs of the operators, if `RUST_LOG` asks for them.
+fn trace() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if std::env::var_os("RUST_LOG").is_some() {
+            let filter = tracing_subscriber::EnvFilter::from_default_env();
+            tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().init();
+        }
+    });
+}
+
+/// One GET over plain HTTP.
+async fn http_get(address: std::net::SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    Ok((code, body.to_owned()))
+}

@@ -1,0 +1,276 @@
+//! What cannot work is refused when it is applied, or reported once in words that name field, value and cure; nothing
+//! loops, and nobody else is disturbed.
+
+use std::time::Duration;
+
+use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
+use integration_tests::fault::listed;
+use integration_tests::wait::check;
+use integration_tests::{
+    ApiServer, Faults, Kubelet, Namespace, Observer, Operator, holds_for, templates, wait_for,
+};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+/// How long nothing may happen that should not.
+const SILENCE: Duration = Duration::from_secs(2);
+
+async fn started(test: &str) -> (Namespace, Faults, Operator, Kubelet) {
+    let namespace = ApiServer::shared().await.namespace(test).await;
+    let kubelet = Kubelet::start(&namespace).await;
+    let faults = Faults::recorder();
+    let operator = Operator::start(&namespace, &faults).await;
+    (namespace, faults, operator, kubelet)
+}
+
+/// From now on the operator writes nothing.
+async fn rests(faults: &Faults) {
+    let before = faults.write_count();
+    holds_for(SILENCE, "nothing loops", async || {
+        let writes = faults.writes();
+        check(writes.len() == before, || listed(&writes[before..]))
+    })
+    .await;
+}
+
+/// A healthy cluster gets its workers, whatever else is in the namespace.
+async fn others_are_undisturbed(namespace: &Namespace) {
+    namespace.create_object(&templates::cluster("healthy", 1)).await;
+    namespace.wait_for_ready_workers("healthy-default", 1).await;
+}
+
+fn says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
+}
+
+#[rstest::rstest]
+#[case::long("a-name-of-more-than-fifty-three-characters-that-cannot-be", &["57 characters", "at most 53"])]
+#[case::dots("name.with.dots", &["it contains '.'", "metadata.name \"name.with.dots\""])]
+#[tokio::test]
+async fn a_name_that_cannot_be_used(#[case] name: &str, #[case] words: &[&str]) {
+    let (namespace, faults, operator, _kubelet) = started("name").await;
+    namespace.create_object(&templates::cluster(name, 2)).await;
+    let condition = namespace.wait_for_cluster_condition(name, "Ready", "InvalidName").await;
+    says(&condition.message, words);
+    says(&condition.message, &[name, "create it again under a name of"]);
+    let cluster = namespace.get::<DaskCluster>(name).await;
+    assert_eq!(cluster.status.unwrap().phase, Some(ClusterPhase::Error));
+    let events = namespace.wait_for_event(name, "InvalidName").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].type_.as_deref(), Some("Warning"));
+    says(events[0].note.as_deref().unwrap_or_default(), words);
+    rests(&faults).await;
+    assert!(namespace.list::<Service>("").await.is_empty() && namespace.list::<Pod>("").await.is_empty());
+    assert!(operator.metric("dask_operator_problems_total", "reason=\"InvalidName\"").await >= 1.0);
+    others_are_undisturbed(&namespace).await;
+}
+
+#[tokio::test]
+async fn a_group_name_that_is_no_label_value() {
+    let (namespace, faults, _operator, _kubelet) = started("group-name").await;
+    namespace.create_object(&templates::cluster("c", 0)).await;
+    let name = format!("c-{}", "x".repeat(62));
+    namespace.create_object(&templates::group(&name, "c", 2)).await;
+    let condition = namespace.wait_for_group_reason(&name, "InvalidName").await;
+    says(&condition.message, &[&name, "64 characters", "at most 63"]);
+    let events = namespace.wait_for_event(&name, "InvalidName").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    namespace.wait_for_cluster_condition("c", "WorkersReady", "InvalidName").await;
+    rests(&faults).await;
+    others_are_undisturbed(&namespace).await;
+}
+
+#[rstest::rstest]
+#[case::negative(json!({"replicas": -1}), &["spec.worker.replicas", "-1", "greater than or equal to 0"])]
+#[case::no_containers(json!({"spec": {"containers": []}}), &["spec.worker.spec.containers", "at least one container"])]
+#[tokio::test]
+async fn what_is_refused_when_it_is_applied(#[case] worker: Value, #[case] words: &[&str]) {
+    let namespace = ApiServer::shared().await.namespace("refused").await;
+    let mut manifest = templates::cluster_json("c", 1);
+    for (key, value) in worker.as_object().unwrap() {
+        manifest["spec"]["worker"][key] = value.clone();
+    }
+    let output = namespace.try_kubectl("apply -f -", &manifest.to_string()).await;
+    assert!(!output.success, "{}", output.stdout);
+    says(&output.stderr, words);
+}
+
+#[tokio::test]
+async fn a_group_without_cluster_waits_for_it() {
+    let (namespace, faults, _operator, _kubelet) = started("no-cluster").await;
+    namespace.create_object(&templates::group("early", "later", 2)).await;
+    let condition = namespace.wait_for_group_reason("early", "ClusterNotFound").await;
+    says(&condition.message, &["spec.cluster \"later\"", &namespace.name, "create it or correct spec.cluster"]);
+    let events = namespace.wait_for_event("early", "ClusterNotFound").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    rests(&faults).await;
+    assert!(namespace.workers("early").await.is_empty());
+
+    namespace.create_object(&templates::cluster("later", 0)).await;
+    namespace.wait_for_ready_workers("early", 2).await;
+    namespace.wait_for_group_reason("early", "AllReady").await;
+    let group: DaskWorkerGroup = namespace.get("early").await;
+    assert_eq!(group.owner_references()[0].name, "later");
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_being_deleted_gets_nothing_new() {
+    let (namespace, faults, _operator, _kubelet) = started("deleting").await;
+    let observer = Observer::start(&namespace);
+    observer.allow("c-default", 2);
+    namespace.create_object(&templates::cluster("c", 2)).await;
+    namespace.wait_for_ready_workers("c-default", 2).await;
+    let hold = json!({"metadata": {"finalizers": ["integration-tests/hold"]}});
+    namespace.patch::<DaskCluster>("c", hold).await;
+    namespace.delete::<DaskCluster>("c").await;
+    wait_for("the operator knows", async || {
+        let cluster = namespace.find::<DaskCluster>("c").await?;
+        check(cluster.metadata.deletion_timestamp.is_some(), || "not deleted".to_owned())?;
+        // Any later news reaches the operator after the deletion.
+        let group = namespace.find::<DaskWorkerGroup>("c-default").await?.status.unwrap_or_default();
+        check(group.conditions.iter().any(|c| c.reason == "WaitingForDeletion"), || format!("{group:?}"))
+    })
+    .await;
+    namespace.scale_group("c-default", 5).await;
+    namespace.edit_cluster_replicas("c", 6).await;
+    namespace.delete::<Pod>(&namespace.workers("c-default").await[0].name_any()).await;
+    namespace.create_object(&templates::group("c-late", "c", 3)).await;
+    holds_for(SILENCE, "no new pod", async || {
+        let creations: Vec<_> = faults.writes().into_iter().filter(|call| call.verb == "create").collect();
+        let pods = creations.iter().filter(|call| call.is_about("pods")).count();
+        check(pods == 2, || listed(&creations))
+    })
+    .await;
+    observer.assert_no_violation();
+    others_are_undisturbed(&namespace).await;
+    namespace.patch::<DaskCluster>("c", json!({"metadata": {"finalizers": null}})).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_workers_under_a_quota_of_three() {
+    let (namespace, faults, operator, _kubelet) = started("quota").await;
+    let quota: ResourceQuota = serde_json::from_value(json!({
+        "metadata": {"name": "three"}, "spec": {"hard": {"pods": "3"}},
+    }))
+    .unwrap();
+    namespace.create_object(&quota).await;
+    wait_for("the quota counts", async || {
+        let status = namespace.find::<ResourceQuota>("three").await?.status.unwrap_or_default();
+        check(status.hard.is_some() && status.used.is_some(), || format!("{status:?}"))
+    })
+    .await;
+    let observer = Observer::start(&namespace);
+    observer.allow("c-default", 10_000);
+    namespace.create_object(&templates::cluster("c", 10_000)).await;
+    let condition = namespace.wait_for_group_reason("c-default", "QuotaExceeded").await;
+    says(&condition.message, &["three", "pods"]);
+    let events = namespace.wait_for_event("c-default", "QuotaExceeded").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(operator.metric("dask_operator_problems_total", "reason=\"QuotaExceeded\"").await >= 1.0);
+    namespace.wait_for_cluster_condition("c", "WorkersReady", "QuotaExceeded").await;
+
+    // 1 + 2 + 4 at first, and one at a time when it is tried again after 2, 4, 8, … seconds.
+    let refused = || faults.writes().iter().filter(|call| call.is_about("pods") && call.status == Some(403)).count();
+    let first = refused();
+    assert!((1..=8).contains(&first), "{first} refused requests");
+    holds_for(Duration::from_secs(5), "the tries become rare", async || {
+        let refused = refused();
+        check(refused <= first + 3, || format!("{refused} refused requests"))
+    })
+    .await;
+
+    let elsewhere = ApiServer::shared().await.namespace("quota-other").await;
+    let _kubelet = Kubelet::start(&elsewhere).await;
+    let _other = Operator::start(&elsewhere, &Faults::recorder()).await;
+    others_are_undisturbed(&elsewhere).await;
+
+    namespace.scale_group("c-default", 1).await;
+    namespace.wait_for_ready_workers("c-default", 1).await;
+    namespace.wait_for_group_reason("c-default", "AllReady").await;
+    observer.assert_no_violation();
+}
+
+#[tokio::test]
+async fn a_full_namespace_does_not_hold_up_other_clusters() {
+    let (namespace, _faults, _operator, _kubelet) = started("quota-shared").await;
+    let quota: ResourceQuota = serde_json::from_value(json!({
+        "metadata": {"name": "cpu"}, "spec": {"hard": {"requests.cpu": "1"}},
+    }))
+    .unwrap();
+    namespace.create_object(&quota).await;
+    wait_for("the quota counts", async || {
+        let status = namespace.find::<ResourceQuota>("cpu").await?.status.unwrap_or_default();
+        check(status.hard.is_some() && status.used.is_some(), || format!("{status:?}"))
+    })
+    .await;
+    let with_cpu = |name: &str, workers: i32, cpu: &str| -> DaskCluster {
+        let mut manifest = templates::cluster_json(name, workers);
+        for part in ["scheduler", "worker"] {
+            manifest["spec"][part]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": cpu}});
+        }
+        serde_json::from_value(manifest).unwrap()
+    };
+    namespace.create_object(&with_cpu("big", 10_000, "3")).await;
+    namespace.wait_for_group_reason("big-default", "QuotaExceeded").await;
+    namespace.create_object(&with_cpu("small", 2, "100m")).await;
+    namespace.wait_for_ready_workers("small-default", 2).await;
+}
+
+#[tokio::test]
+async fn a_service_name_that_is_taken() {
+    let (namespace, faults, _operator, _kubelet) = started("taken").await;
+    let foreign: Service = serde_json::from_value(json!({
+        "metadata": {"name": "c-scheduler", "labels": {"app": "somebody-elses"}},
+        "spec": {"ports": [{"port": 80}], "selector": {"app": "somebody-elses"}},
+    }))
+    .unwrap();
+    let foreign = namespace.create_object(&foreign).await;
+    namespace.create_object(&templates::cluster("c", 1)).await;
+    let condition = namespace.wait_for_cluster_condition("c", "SchedulerReady", "NameTaken").await;
+    says(&condition.message, &["Service \"c-scheduler\"", "does not belong to this DaskCluster", "delete or rename"]);
+    let events = namespace.wait_for_event("c", "NameTaken").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    rests(&faults).await;
+    let now = namespace.get::<Service>("c-scheduler").await;
+    assert_eq!((now.spec, now.metadata.owner_references), (foreign.spec, None), "it is left alone");
+    others_are_undisturbed(&namespace).await;
+
+    namespace.delete::<Service>("c-scheduler").await;
+    wait_for("the cluster takes the name that is free now", async || {
+        let cluster = namespace.find::<DaskCluster>("c").await?;
+        let service = namespace.find::<Service>("c-scheduler").await?;
+        let own = service.owner_references().iter().any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref());
+        let phase = cluster.status.and_then(|status| status.phase);
+        check(own && phase == Some(ClusterPhase::Running), || format!("owned: {own}, {phase:?}"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_the_api_server_refuses() {
+    let (namespace, faults, _operator, _kubelet) = started("invalid-pod").await;
+    let mut manifest = templates::cluster_json("c", 3);
+    // The schema cannot tell: a volume mount without its volume.
+    manifest["spec"]["worker"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "absent", "mountPath": "/x"}]);
+    namespace.create_object(&serde_json::from_value::<DaskCluster>(manifest).unwrap()).await;
+    let condition = namespace.wait_for_group_reason("c-default", "InvalidPod").await;
+    says(&condition.message, &["volumeMounts", "absent"]);
+    let events: Vec<Event> = namespace.wait_for_event("c-default", "InvalidPod").await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    let tries = || faults.writes().iter().filter(|call| call.verb == "create" && call.is_about("pods")).count();
+    let first = tries();
+    holds_for(Duration::from_secs(5), "it is rarely tried again", async || {
+        let tries = tries();
+        check(tries <= first + 3, || format!("{tries} tries"))
+    })
+    .await;
+
+    let mend = json!([{"name": "worker", "image": "dask:test", "args": ["dask", "worker"], "volumeMounts": null}]);
+    let mend = json!({"spec": {"worker": {"spec": {"containers": mend}}}});
+    namespace.patch::<DaskWorkerGroup>("c-default", mend).await;
+    namespace.wait_for_ready_workers("c-default", 3).await;
+}

@@ -1,0 +1,21 @@
+//! The operator against a real API server.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, with what they saw"
+)]
+
+mod api_contract;
+mod bad_input;
+mod chart;
+mod compatibility;
+mod convergence;
+#[path = "../../../operator/api/tests/fixtures/mod.rs"]
+mod fixtures;
+mod leader;
+mod missing_crds;
+mod rbac;
+mod rest;
+mod stale_cache;
+mod worker_failure;

@@ -1,0 +1,152 @@
+//! The chart grants what the operator uses, no less and no more.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dask_operator_api::DaskCluster;
+use integration_tests::operator::Launch;
+use integration_tests::{ApiServer, Fault, Faults, Kubelet, Namespace, Operator, chart, scenario, templates, wait_for};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Config;
+use kube::config::AuthInfo;
+use serde_json::{Value, json};
+
+type Rights = BTreeSet<(String, String, String)>;
+
+/// Granted for the admission plugin OwnerReferencesPermissionEnforcement, which asks for these rights when an owner
+/// reference blocks deletion (OpenShift turns it on); no request uses them.
+fn for_admission() -> Rights {
+    ["daskclusters/finalizers", "daskworkergroups/finalizers"]
+        .map(|resource| ("update".to_owned(), "kubernetes.dask.org".to_owned(), resource.to_owned()))
+        .into()
+}
+
+/// Every process may ask these, by the roles `system:basic-user` and `system:discovery`.
+fn everybody_has(right: &(String, String, String)) -> bool {
+    right.1 == "authorization.k8s.io"
+}
+
+/// The service account and roles of the chart, applied; returns what they grant and how to connect as the operator.
+async fn install(namespace: &Namespace, values: &[&str]) -> (Rights, Config) {
+    let rendered = chart::render(&namespace.name, values).await.unwrap();
+    let kinds = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+    let rbac: Vec<&Value> = rendered.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": rbac});
+    namespace.kubectl("apply -f -", &list.to_string()).await;
+    (chart::rights(&rendered), as_account(namespace, &service_account(&rendered)).await)
+}
+
+fn service_account(rendered: &[Value]) -> String {
+    chart::the(rendered, "ServiceAccount")["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+/// How to connect with a token of this account, and without the administrator's certificate.
+async fn as_account(namespace: &Namespace, account: &str) -> Config {
+    let token = namespace.kubectl(&format!("create token {account} --duration=1h"), "").await.stdout;
+    let mut config = namespace.server().config().clone();
+    config.auth_info = AuthInfo { token: Some(token.into()), ..AuthInfo::default() };
+    config
+}
+
+fn arguments(lease_namespace: &str) -> Vec<String> {
+    ["--liveness=http://127.0.0.1:0/healthz", "--leader-elect=true", "--identity=rbac"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([format!("--lease-namespace={lease_namespace}")])
+        .collect()
+}
+
+#[tokio::test]
+async fn the_chart_grants_exactly_what_is_used() {
+    let server = ApiServer::own("rbac").await;
+    server.apply_crds().await;
+    let home = server.namespace("home").await;
+    let (granted, config) = install(&home, &[]).await;
+
+    // What the life of a cluster does not show by itself: a lost reply, and traces of the Python operator.
+    let first = AtomicBool::new(true);
+    let faults = Faults::plan(move |call| {
+        let pod = call.verb == "create" && call.is_about("pods");
+        if pod && first.swap(false, Ordering::SeqCst) { Fault::LoseReply } else { Fault::None }
+    });
+    let launch = Launch { config, arguments: arguments(&home.name), faults: faults.clone() };
+    let namespace = server.namespace("life").await;
+    let legacy = server.namespace("legacy").await;
+    leave_traces_of_the_python_operator(&legacy).await;
+    legacy.create_object(&templates::cluster("name.with.dots", 0)).await;
+
+    scenario::play(&namespace, &launch).await;
+    let used: Rights = faults.rights_used().into_iter().filter(|right| !everybody_has(right)).collect();
+    let missing: Vec<_> = used.difference(&granted).collect();
+    assert!(missing.is_empty(), "used but not granted: {missing:?}");
+    let allowed: Rights = used.union(&for_admission()).cloned().collect();
+    let unused: Vec<_> = granted.difference(&allowed).collect();
+    assert!(unused.is_empty(), "granted but not used: {unused:?}");
+    assert!(granted.iter().all(|(verb, group, resource)| [verb, group, resource].iter().all(|word| *word != "*")));
+    server.down().await;
+}
+
+/// A scheduler Deployment that is rolled, not recreated.
+async fn leave_traces_of_the_python_operator(namespace: &Namespace) {
+    let cluster: DaskCluster = namespace.create_object(&templates::cluster("legacy", 0)).await;
+    let labels = json!({"dask.org/cluster-name": "legacy", "dask.org/component": "scheduler"});
+    let deployment: Deployment = serde_json::from_value(json!({
+        "metadata": {
+            "name": "legacy-scheduler", "labels": labels,
+            "ownerReferences": [{
+                "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster", "name": "legacy",
+                "uid": cluster.metadata.uid, "controller": true, "blockOwnerDeletion": true,
+            }],
+        },
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": cluster.spec.scheduler.spec},
+        },
+    }))
+    .unwrap();
+    namespace.create_object(&deployment).await;
+}
+
+#[tokio::test]
+async fn roles_of_one_namespace_are_enough_for_it() {
+    let namespace = ApiServer::shared().await.namespace("roles").await;
+    let (granted, config) = install(&namespace, &["rbac.cluster=false"]).await;
+    let cluster_wide = ["customresourcedefinitions", "namespaces", "nodes"];
+    assert!(granted.iter().all(|(_, _, resource)| !cluster_wide.contains(&resource.as_str())), "{granted:?}");
+    let mut arguments = arguments(&namespace.name);
+    arguments.push(format!("--namespace={}", namespace.name));
+    let faults = Faults::recorder();
+    scenario::play(&namespace, &Launch { config, arguments, faults }).await;
+}
+
+#[tokio::test]
+async fn a_missing_right_is_named_and_waited_for() {
+    let namespace = ApiServer::shared().await.namespace("no-right").await;
+    let _kubelet = Kubelet::start(&namespace).await;
+    let (_, config) = install(&namespace, &["rbac.cluster=false"]).await;
+    let role = namespace.kubectl("get role dask-dask-operator -o json", "").await.stdout;
+    let mut lesser: Value = serde_json::from_str(&role).unwrap();
+    let rules = lesser["rules"].as_array_mut().unwrap();
+    let pods = rules.iter_mut().find(|rule| rule["resources"] == json!(["pods"])).expect("a rule for pods");
+    pods["verbs"] = json!(["get", "list", "watch"]);
+    namespace.kubectl("replace -f -", &lesser.to_string()).await;
+
+    let mut launch = Launch::alone(&namespace);
+    launch.config = config;
+    let operator = Operator::launch(launch).await;
+    let words = wait_for("the probe names the right", async || {
+        let words = operator.readiness().await.err().ok_or("ready")?;
+        if words.contains("create") { Ok(words) } else { Err(words) }
+    })
+    .await;
+    for word in ["no right to create, delete pods", &namespace.name, "helm upgrade"] {
+        assert!(words.contains(word), "{word:?} is not in: {words}");
+    }
+    namespace.create_object(&templates::cluster("c", 1)).await;
+
+    lesser = serde_json::from_str(&role).unwrap();
+    lesser["metadata"]["resourceVersion"] = Value::Null;
+    namespace.kubectl("replace -f -", &lesser.to_string()).await;
+    operator.wait_until_ready().await;
+    namespace.wait_for_ready_workers("c-default", 1).await;
+}

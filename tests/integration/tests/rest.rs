@@ -1,0 +1,73 @@
+//! At rest the operator writes nothing.
+
+use std::time::{Duration, Instant};
+
+use dask_operator_api::DaskCluster;
+use integration_tests::fault::{Call, listed};
+use integration_tests::wait::check;
+use integration_tests::{ApiServer, Faults, Kubelet, Namespace, Operator, holds_for, templates, wait_for};
+
+const CLUSTERS: usize = 20;
+const WORKERS: i32 = 3;
+const SILENCE: Duration = Duration::from_secs(6);
+
+async fn all_are_ready(namespace: &Namespace) {
+    wait_for("all clusters are ready", async || {
+        let clusters: Vec<DaskCluster> = namespace.list("").await;
+        let ready = |cluster: &DaskCluster| {
+            let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        };
+        let ready = clusters.iter().filter(|cluster| ready(cluster)).count();
+        check(ready == CLUSTERS, || format!("{ready} of {CLUSTERS}"))
+    })
+    .await;
+}
+
+/// Everything but reads; Events count too.
+fn changes(faults: &Faults) -> Vec<Call> {
+    let mut calls = faults.calls();
+    calls.retain(Call::is_change);
+    calls
+}
+
+async fn is_silent(faults: &Faults) {
+    let before = changes(faults).len();
+    holds_for(SILENCE, "no writes at rest", async || {
+        let calls = changes(faults);
+        check(calls.len() == before, || listed(&calls[before..]))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn twenty_clusters_at_rest_cost_no_write() {
+    let namespace = ApiServer::shared().await.namespace("rest").await;
+    let _kubelet = Kubelet::start(&namespace).await;
+    let faults = Faults::recorder();
+    let operator = Operator::start(&namespace, &faults).await;
+    for number in 0..CLUSTERS {
+        namespace.create_object(&templates::cluster(&format!("c{number}"), WORKERS)).await;
+    }
+    all_are_ready(&namespace).await;
+    // The last status may still wait for its turn.
+    let mut last = (faults.write_count(), Instant::now());
+    wait_for("no write for a second", async || {
+        if faults.write_count() != last.0 {
+            last = (faults.write_count(), Instant::now());
+        }
+        check(last.1.elapsed() > Duration::from_secs(1), || "still writing".to_owned())
+    })
+    .await;
+    is_silent(&faults).await;
+    operator.stop().await;
+
+    let faults = Faults::recorder();
+    let operator = Operator::start(&namespace, &faults).await;
+    operator.wait_until_ready().await;
+    is_silent(&faults).await;
+    let calls = changes(&faults);
+    assert!(calls.is_empty(), "a restart writes nothing:{}", listed(&calls));
+    let reconciles = operator.metric("dask_operator_reconciles_total", "outcome=\"success\"").await;
+    assert!(reconciles >= 40.0, "every cluster and group was looked at, {reconciles} reconciliations");
+}
