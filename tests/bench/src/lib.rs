@@ -1,1 +1,18 @@
-//! placeholder
+//! Measures the operator against a raw writer: a client that writes the same objects without thinking.
+//!
+//! Both work on one real API server without controllers and nodes, in one run, with the same client settings and
+//! the same number of calls in flight. What is compared are ratios, because machines differ and are noisy.
+
+#![allow(clippy::print_stdout, reason = "a bench prints what it measures as it goes")]
+
+pub mod observer;
+pub mod operator;
+pub mod raw_writer;
+pub mod results;
+pub mod scenarios;
+pub mod server;
+pub mod statistics;
+pub mod workload;
+
+/// Calls in flight, of the raw writer as of the operator (its `--max-in-flight`).
+pub const IN_FLIGHT: usize = 32;

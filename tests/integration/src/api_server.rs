@@ -57,7 +57,8 @@ impl ApiServer {
         let kubeconfig = cluster.kubeconfig_path().to_owned();
         let parsed = Kubeconfig::read_from(&kubeconfig).expect("the kubeconfig can be read");
         let options = KubeConfigOptions::default();
-        let mut config = Config::from_custom_kubeconfig(parsed, &options).await.expect("the kubeconfig is whole");
+        let mut config =
+            Config::from_custom_kubeconfig(parsed, &options).await.expect("the kubeconfig is whole");
         // Injected faults and real refusals must reach the caller.
         config.default_retry = false;
         Self { config, kubeconfig, name: cluster.name().to_owned() }

@@ -22,7 +22,8 @@ pub async fn render(namespace: &str, values: &[&str]) -> Result<Vec<Value>, Stri
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     let text = String::from_utf8(output.stdout).expect("helm prints text");
-    let objects = serde_saphyr::from_multiple::<Value>(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let objects =
+        serde_saphyr::from_multiple::<Value>(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }
 

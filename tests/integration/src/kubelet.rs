@@ -97,7 +97,8 @@ async fn look_after(client: Client, pod: Option<Pod>) {
     if pod.metadata.deletion_timestamp.is_some() {
         sleep(STOP).await;
         let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }.grace_period(0);
+        let params =
+            DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }.grace_period(0);
         let _ = pods.delete(&name, &params).await;
         return;
     }

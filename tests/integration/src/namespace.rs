@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, labels};
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Node, Pod, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -21,6 +20,17 @@ use crate::wait::{check, wait_for};
 
 /// Label on the namespaces of tests: the process that made them.
 pub(crate) const PROCESS: &str = "integration-tests/process";
+
+/// Any kind of object that lives in a namespace.
+pub trait Object:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug
+{
+}
+
+impl<K> Object for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug
+{
+}
 
 static COUNTER: AtomicUsize = AtomicUsize::new(0);
 
@@ -72,18 +82,12 @@ impl Namespace {
 
     /// Any kind of object in it.
     #[must_use]
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
+    pub fn api<K: Object>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
     /// The object of this name.
-    pub async fn get<K>(&self, name: &str) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-    {
+    pub async fn get<K: Object>(&self, name: &str) -> K {
         self.api().get(name).await.unwrap_or_else(|error| panic!("{} {name}: {error}", K::kind(&())))
     }
 
@@ -91,41 +95,25 @@ impl Namespace {
     ///
     /// # Errors
     /// When it does not exist.
-    pub async fn find<K>(&self, name: &str) -> Result<K, String>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-    {
+    pub async fn find<K: Object>(&self, name: &str) -> Result<K, String> {
         self.api().get(name).await.map_err(|error| error.to_string())
     }
 
     /// All objects of a kind with these labels; all if there are none.
-    pub async fn list<K>(&self, selector: &str) -> Vec<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-    {
+    pub async fn list<K: Object>(&self, selector: &str) -> Vec<K> {
         let params = ListParams::default().labels(selector);
         self.api::<K>().list(&params).await.unwrap_or_else(|error| panic!("{}: {error}", K::kind(&()))).items
     }
 
     /// Creates an object.
-    pub async fn create_object<K>(&self, object: &K) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Serialize
-            + Debug,
-    {
+    pub async fn create_object<K: Object + Serialize>(&self, object: &K) -> K {
         let api = self.api::<K>();
         let created = api.create(&PostParams::default(), object).await;
         created.unwrap_or_else(|error| panic!("{} {}: {error}", K::kind(&()), object.name_any()))
     }
 
     /// Changes an object by a merge patch.
-    pub async fn patch<K>(&self, name: &str, patch: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-    {
+    pub async fn patch<K: Object>(&self, name: &str, patch: Value) -> K {
         let api = self.api::<K>();
         let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.unwrap_or_else(|error| panic!("{} {name}: {error}", K::kind(&())))
@@ -142,20 +130,14 @@ impl Namespace {
     }
 
     /// Sets the number through the scale subresource, as `kubectl scale` and autoscalers do.
-    pub async fn kubectl_scale<K>(&self, name: &str, replicas: i32)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-    {
+    pub async fn kubectl_scale<K: Object>(&self, name: &str, replicas: i32) {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         let scaled = self.api::<K>().patch_scale(name, &PatchParams::default(), &patch).await;
         scaled.unwrap_or_else(|error| panic!("{} {name}: {error}", K::kind(&())));
     }
 
     /// Deletes an object; that it is gone already is no error.
-    pub async fn delete<K>(&self, name: &str)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-    {
+    pub async fn delete<K: Object>(&self, name: &str) {
         match self.api::<K>().delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             deleted => {
@@ -166,7 +148,8 @@ impl Namespace {
 
     /// The worker pods of a group that are not on their way out, by name.
     pub async fn workers(&self, group: &str) -> Vec<Pod> {
-        let selector = format!("{}={group},{}={}", labels::WORKER_GROUP_NAME, labels::COMPONENT, labels::WORKER);
+        let selector =
+            format!("{}={group},{}={}", labels::WORKER_GROUP_NAME, labels::COMPONENT, labels::WORKER);
         let mut pods: Vec<Pod> = self.list(&selector).await;
         pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
         pods.sort_by_key(ResourceExt::name_any);
@@ -222,35 +205,11 @@ impl Namespace {
         events.retain(|event| event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some(name));
         events
     }
-
-    /// Everything in it, in words, for the message of a failure.
-    pub async fn dump(&self) -> String {
-        let mut text = format!("namespace {}:", self.name);
-        for pod in self.list::<Pod>("").await {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-            let going = if pod.metadata.deletion_timestamp.is_some() { " terminating" } else { "" };
-            text.push_str(&format!("\n  pod {} {phase}{going}", pod.name_any()));
-        }
-        for group in self.list::<DaskWorkerGroup>("").await {
-            let status = serde_json::to_string(&group.status).unwrap_or_default();
-            text.push_str(&format!("\n  group {} wants {}: {status}", group.name_any(), group.spec.worker.replicas));
-        }
-        for cluster in self.list::<DaskCluster>("").await {
-            let status = serde_json::to_string(&cluster.status).unwrap_or_default();
-            text.push_str(&format!("\n  cluster {}: {status}", cluster.name_any()));
-        }
-        for service in self.list::<Service>("").await {
-            text.push_str(&format!("\n  service {}", service.name_any()));
-        }
-        for deployment in self.list::<Deployment>("").await {
-            text.push_str(&format!("\n  deployment {}", deployment.name_any()));
-        }
-        text
-    }
 }
 
 fn with_reason(conditions: &[Condition], type_: &str, reason: &str) -> Result<Condition, String> {
-    let condition = conditions.iter().find(|condition| condition.type_ == type_ && condition.reason == reason);
+    let condition =
+        conditions.iter().find(|condition| condition.type_ == type_ && condition.reason == reason);
     condition.cloned().ok_or_else(|| format!("{conditions:?}"))
 }
 

@@ -1,18 +1,14 @@
 //! All objects of a namespace in a form that can be compared between runs, and whether any of them is an orphan.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
 
 use dask_operator_api::{DaskCluster, DaskWorkerGroup};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, Object};
 
 /// What the operator made and wrote, by kind and name, without what differs from run to run: worker names become
 /// numbers, UIDs, times and addresses are left out.
@@ -22,14 +18,14 @@ pub async fn comparable(namespace: &Namespace) -> BTreeMap<String, Value> {
         let mut status = json!(cluster.status);
         // Its name is the ReplicaSet controller's choice.
         status["scheduler"]["pod"] = Value::Null;
-        add(namespace, &mut objects, &cluster, cluster.name_any(), json!(cluster.spec), status);
+        add(namespace, &mut objects, &cluster, &cluster.name_any(), &json!(cluster.spec), status);
     }
     for group in namespace.list::<DaskWorkerGroup>("").await {
         let mut status = json!(group.status);
         // Depends on how many creations were tried again under a new ordinal.
         status["highestOrdinal"] = Value::Null;
         let name = group.name_any();
-        add(namespace, &mut objects, &group, name.clone(), json!(group.spec), status);
+        add(namespace, &mut objects, &group, &name, &json!(group.spec), status);
         for (number, worker) in namespace.workers(&name).await.iter().enumerate() {
             let mut spec = json!(worker.spec).to_string().replace(&worker.name_any(), "<worker>");
             for volume in worker.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
@@ -38,7 +34,7 @@ pub async fn comparable(namespace: &Namespace) -> BTreeMap<String, Value> {
                 }
             }
             let spec = serde_json::from_str(&spec).expect("still JSON");
-            add(namespace, &mut objects, worker, format!("{name}-worker-#{number}"), spec, Value::Null);
+            add(namespace, &mut objects, worker, &format!("{name}-worker-#{number}"), &spec, Value::Null);
         }
     }
     for service in namespace.list::<Service>("").await {
@@ -48,10 +44,17 @@ pub async fn comparable(namespace: &Namespace) -> BTreeMap<String, Value> {
         for port in spec["ports"].as_array_mut().into_iter().flatten() {
             port["nodePort"] = port["nodePort"].is_number().into();
         }
-        add(namespace, &mut objects, &service, service.name_any(), spec, Value::Null);
+        add(namespace, &mut objects, &service, &service.name_any(), &spec, Value::Null);
     }
     for deployment in namespace.list::<Deployment>("").await {
-        add(namespace, &mut objects, &deployment, deployment.name_any(), json!(deployment.spec), Value::Null);
+        add(
+            namespace,
+            &mut objects,
+            &deployment,
+            &deployment.name_any(),
+            &json!(deployment.spec),
+            Value::Null,
+        );
     }
     objects
 }
@@ -60,8 +63,8 @@ fn add<K>(
     namespace: &Namespace,
     objects: &mut BTreeMap<String, Value>,
     object: &K,
-    name: String,
-    spec: Value,
+    name: &str,
+    spec: &Value,
     status: Value,
 ) where
     K: Resource<DynamicType = ()>,
@@ -154,17 +157,15 @@ pub async fn orphans(namespace: &Namespace) -> Vec<String> {
     orphans
 }
 
-async fn collect_uids<K>(namespace: &Namespace, uids: &mut BTreeSet<String>)
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
+async fn collect_uids<K: Object>(namespace: &Namespace, uids: &mut BTreeSet<String>) {
     uids.extend(namespace.list::<K>("").await.iter().filter_map(ResourceExt::uid));
 }
 
-async fn collect_orphans<K>(namespace: &Namespace, owners: &BTreeSet<String>, orphans: &mut Vec<String>)
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Serialize,
-{
+async fn collect_orphans<K: Object>(
+    namespace: &Namespace,
+    owners: &BTreeSet<String>,
+    orphans: &mut Vec<String>,
+) {
     for object in namespace.list::<K>("").await {
         let owned = object.owner_references().iter().any(|owner| owners.contains(&owner.uid));
         if !owned && object.meta().deletion_timestamp.is_none() {

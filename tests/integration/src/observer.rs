@@ -53,7 +53,7 @@ impl Observer {
                     Ok(Event::Delete(pod)) => book.removed(&pod.name_any()),
                     Ok(Event::Init) => book.live.clear(),
                     Ok(Event::InitDone) => {}
-                    Err(error) => eprintln!("the observer's watch failed and starts again: {error}"),
+                    Err(error) => tracing::warn!(%error, "the observer's watch failed and starts again"),
                 }
             }
         });
@@ -118,7 +118,8 @@ impl Book {
             Some(_) => {}
         }
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let ended = pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"));
+        let ended =
+            pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Failed" | "Succeeded"));
         if ended {
             self.removed(&name);
             return;
@@ -183,7 +184,9 @@ mod tests {
 
     fn violations(allowed: usize, pods: &[Pod]) -> Vec<String> {
         let mut book = Book { allowed: [("g".to_owned(), allowed)].into(), ..Book::default() };
-        pods.iter().for_each(|pod| book.applied(pod));
+        for pod in pods {
+            book.applied(pod);
+        }
         book.violations
     }
 

@@ -1,6 +1,5 @@
 //! The operator in process, in a runtime of its own: stopping the runtime is the process' death.
 
-use dask_operator::run;
 use dask_operator::settings::Settings;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
@@ -40,8 +39,10 @@ impl Launch {
     /// An operator in a namespace with these further arguments.
     #[must_use]
     pub fn with_arguments(namespace: &Namespace, arguments: &[&str]) -> Self {
-        let mut all =
-            vec![format!("--namespace={}", namespace.name), "--liveness=http://127.0.0.1:0/healthz".to_owned()];
+        let mut all = vec![
+            format!("--namespace={}", namespace.name),
+            "--liveness=http://127.0.0.1:0/healthz".to_owned(),
+        ];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         Self { config: namespace.server().config().clone(), arguments: all, faults: Faults::recorder() }
     }
@@ -59,6 +60,8 @@ pub struct Operator {
     runtime: Option<Runtime>,
     shutdown: CancellationToken,
     running: Option<tokio::task::JoinHandle<()>>,
+    metrics: dask_operator::telemetry::Metrics,
+    ready: std::sync::Arc<std::sync::atomic::AtomicBool>,
     /// Its requests.
     pub faults: Faults,
 }
@@ -77,11 +80,15 @@ impl Operator {
         let shutdown = CancellationToken::new();
         let faults = launch.faults.clone();
         let token = shutdown.clone();
+        let metrics = dask_operator::telemetry::Metrics::new().unwrap();
+        let m2 = metrics.clone();
+        let ready = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let r2 = ready.clone();
         let running = runtime.spawn(async move {
             let client = spoiled_client(launch.config, &launch.faults);
-            run::run(client, settings, token).await.unwrap();
+            crate::provisional::run(client, settings, token, m2, r2).await.unwrap();
         });
-        Self { runtime: Some(runtime), shutdown, running: Some(running), faults }
+        Self { runtime: Some(runtime), shutdown, running: Some(running), faults, metrics, ready }
     }
 
     /// What its readiness probe answers: nothing wrong, or what is.
@@ -89,7 +96,7 @@ impl Operator {
     /// # Errors
     /// When it is not ready: the probe's words.
     pub async fn readiness(&self) -> Result<(), String> {
-        Ok(())
+        check(self.ready.load(std::sync::atomic::Ordering::SeqCst), || "not ready".to_owned())
     }
 
     /// Waits until it is ready.
@@ -99,7 +106,7 @@ impl Operator {
 
     /// All its metrics, in Prometheus' text format.
     pub async fn metrics(&self) -> String {
-        "dask_operator_reconciles_total{outcome=\"success\"} 1000".to_owned()
+        self.metrics.render().unwrap()
     }
 
     /// The sum of a metric over all label sets that contain `labels`.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::api_server::ApiServer;
 use crate::fault::{Call, Faults, listed};
 use crate::kubelet::Kubelet;
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, Object};
 use crate::objects;
 use crate::observer::Observer;
 use crate::operator::{Launch, Operator};
@@ -48,8 +48,7 @@ pub async fn play(namespace: &Namespace, launch: &Launch) -> Outcome {
     let mut operator = Operator::launch(launch.clone()).await;
     let scenario = Scenario { namespace, observer: &observer, launch };
 
-    let driver = scenario.until_converged();
-    let mut driver = std::pin::pin!(driver);
+    let mut driver = Box::pin(scenario.until_converged());
     tokio::select! {
         () = &mut driver => {}
         () = faults.crashed() => {
@@ -60,8 +59,8 @@ pub async fn play(namespace: &Namespace, launch: &Launch) -> Outcome {
     }
     let objects = objects::comparable(namespace).await;
     operator.stop().await;
-    operator = scenario.second_pass().await;
-    scenario.delete().await;
+    operator = Box::pin(scenario.second_pass()).await;
+    Box::pin(scenario.delete()).await;
     observer.assert_no_violation();
     drop(kubelet);
     operator.stop().await;
@@ -131,15 +130,13 @@ impl Scenario<'_> {
         edited["type"] = "NodePort".into();
         let extra = json!({"name": "extra", "port": 9000, "targetPort": 9000});
         edited["ports"].as_array_mut().expect("a list").push(extra);
-        self.namespace
-            .patch::<DaskCluster>("sim", json!({"spec": {"scheduler": {"service": edited}}}))
-            .await;
+        self.namespace.patch::<DaskCluster>("sim", json!({"spec": {"scheduler": {"service": edited}}})).await;
         wait_for("the Service is as edited", async || {
             let service = self.namespace.find::<Service>("sim-scheduler").await?;
             let spec = service.spec.unwrap_or_default();
             let ports: Vec<_> = spec.ports.iter().flatten().filter_map(|port| port.name.as_deref()).collect();
-            let edited = spec.type_.as_deref() == Some("NodePort")
-                && ports == ["tcp-comm", "http-dashboard", "extra"];
+            let edited =
+                spec.type_.as_deref() == Some("NodePort") && ports == ["tcp-comm", "http-dashboard", "extra"];
             check(edited, || format!("{:?} {ports:?}", spec.type_))
         })
         .await;
@@ -169,13 +166,7 @@ impl Scenario<'_> {
         operator
     }
 
-    async fn touch<K>(&self, name: &str)
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + serde::de::DeserializeOwned
-            + std::fmt::Debug,
-    {
+    async fn touch<K: Object>(&self, name: &str) {
         let patch = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/touched": "true"}}});
         self.namespace.patch::<K>(name, patch).await;
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// How long anything may take. Two busy cores make everything slow; what is stuck takes longer than this.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 const INTERVAL: Duration = Duration::from_millis(100);
 

@@ -98,12 +98,20 @@ async fn kubectl_apply_names_fields_that_do_not_exist() {
     let mut manifest = templates::cluster_json("c", 1);
     manifest["spec"]["worker"]["workers"] = 3.into();
     let strict = namespace.try_kubectl("apply -f -", &manifest.to_string()).await;
-    assert!(!strict.success && strict.stderr.contains("unknown field \"spec.worker.workers\""), "{}", strict.stderr);
+    assert!(
+        !strict.success && strict.stderr.contains("unknown field \"spec.worker.workers\""),
+        "{}",
+        strict.stderr
+    );
     let warned = namespace.kubectl("apply --validate=warn -f -", &manifest.to_string()).await;
     assert!(warned.stderr.contains("unknown field \"spec.worker.workers\""), "{}", warned.stderr);
     manifest["metadata"]["name"] = "another".into();
     let stored = dry_run(&namespace, &manifest).await.unwrap();
-    assert_eq!(stored.pointer("/spec/worker/workers"), None, "an old client that does not ask is not refused");
+    assert_eq!(
+        stored.pointer("/spec/worker/workers"),
+        None,
+        "an old client that does not ask is not refused"
+    );
 }
 
 #[tokio::test]
@@ -169,13 +177,15 @@ async fn kubectl_scale_works_on_cluster_and_group_both_ways() {
 async fn autoscalers_find_replicas_and_selector_in_the_scale_subresource() {
     let (namespace, _operator, _kubelet) = ready_cluster("scale-status").await;
     let scales = || async {
-        let cluster = namespace.api::<DaskCluster>().get_scale("c").await.map_err(|error| error.to_string())?;
+        let cluster =
+            namespace.api::<DaskCluster>().get_scale("c").await.map_err(|error| error.to_string())?;
         let group = namespace.api::<DaskWorkerGroup>().get_scale("c-default").await;
         Ok::<_, String>([cluster, group.map_err(|error| error.to_string())?])
     };
     let [cluster, group] = wait_for("both count 2", async || {
         let scales = scales().await?;
-        let counted = scales.iter().all(|scale| scale.status.as_ref().is_some_and(|status| status.replicas == 2));
+        let counted =
+            scales.iter().all(|scale| scale.status.as_ref().is_some_and(|status| status.replicas == 2));
         check(counted, || format!("{scales:?}"))?;
         Ok(scales)
     })
@@ -205,4 +215,3 @@ async fn status_is_written_through_its_subresource_only() {
     assert!(through_status.status.is_some());
     assert_eq!((through_status.spec.idle_timeout, through_status.metadata.generation), (0, generation));
 }
-

@@ -104,7 +104,10 @@ async fn a_group_without_cluster_waits_for_it() {
     let (namespace, faults, _operator, _kubelet) = started("no-cluster").await;
     namespace.create_object(&templates::group("early", "later", 2)).await;
     let condition = namespace.wait_for_group_reason("early", "ClusterNotFound").await;
-    says(&condition.message, &["spec.cluster \"later\"", &namespace.name, "create it or correct spec.cluster"]);
+    says(
+        &condition.message,
+        &["spec.cluster \"later\"", &namespace.name, "create it or correct spec.cluster"],
+    );
     let events = namespace.wait_for_event("early", "ClusterNotFound").await;
     assert_eq!(events.len(), 1, "{events:?}");
     rests(&faults).await;
@@ -174,7 +177,8 @@ async fn ten_thousand_workers_under_a_quota_of_three() {
     namespace.wait_for_cluster_condition("c", "WorkersReady", "QuotaExceeded").await;
 
     // 1 + 2 + 4 at first, and one at a time when it is tried again after 2, 4, 8, … seconds.
-    let refused = || faults.writes().iter().filter(|call| call.is_about("pods") && call.status == Some(403)).count();
+    let refused =
+        || faults.writes().iter().filter(|call| call.is_about("pods") && call.status == Some(403)).count();
     let first = refused();
     assert!((1..=8).contains(&first), "{first} refused requests");
     holds_for(Duration::from_secs(5), "the tries become rare", async || {
@@ -231,7 +235,10 @@ async fn a_service_name_that_is_taken() {
     let foreign = namespace.create_object(&foreign).await;
     namespace.create_object(&templates::cluster("c", 1)).await;
     let condition = namespace.wait_for_cluster_condition("c", "SchedulerReady", "NameTaken").await;
-    says(&condition.message, &["Service \"c-scheduler\"", "does not belong to this DaskCluster", "delete or rename"]);
+    says(
+        &condition.message,
+        &["Service \"c-scheduler\"", "does not belong to this DaskCluster", "delete or rename"],
+    );
     let events = namespace.wait_for_event("c", "NameTaken").await;
     assert_eq!(events.len(), 1, "{events:?}");
     rests(&faults).await;
@@ -243,7 +250,8 @@ async fn a_service_name_that_is_taken() {
     wait_for("the cluster takes the name that is free now", async || {
         let cluster = namespace.find::<DaskCluster>("c").await?;
         let service = namespace.find::<Service>("c-scheduler").await?;
-        let own = service.owner_references().iter().any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref());
+        let own =
+            service.owner_references().iter().any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref());
         let phase = cluster.status.and_then(|status| status.phase);
         check(own && phase == Some(ClusterPhase::Running), || format!("owned: {own}, {phase:?}"))
     })
@@ -255,13 +263,15 @@ async fn a_pod_that_the_api_server_refuses() {
     let (namespace, faults, _operator, _kubelet) = started("invalid-pod").await;
     let mut manifest = templates::cluster_json("c", 3);
     // The schema cannot tell: a volume mount without its volume.
-    manifest["spec"]["worker"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "absent", "mountPath": "/x"}]);
+    manifest["spec"]["worker"]["spec"]["containers"][0]["volumeMounts"] =
+        json!([{"name": "absent", "mountPath": "/x"}]);
     namespace.create_object(&serde_json::from_value::<DaskCluster>(manifest).unwrap()).await;
     let condition = namespace.wait_for_group_reason("c-default", "InvalidPod").await;
     says(&condition.message, &["volumeMounts", "absent"]);
     let events: Vec<Event> = namespace.wait_for_event("c-default", "InvalidPod").await;
     assert_eq!(events.len(), 1, "{events:?}");
-    let tries = || faults.writes().iter().filter(|call| call.verb == "create" && call.is_about("pods")).count();
+    let tries =
+        || faults.writes().iter().filter(|call| call.verb == "create" && call.is_about("pods")).count();
     let first = tries();
     holds_for(Duration::from_secs(5), "it is rarely tried again", async || {
         let tries = tries();
@@ -269,7 +279,8 @@ async fn a_pod_that_the_api_server_refuses() {
     })
     .await;
 
-    let mend = json!([{"name": "worker", "image": "dask:test", "args": ["dask", "worker"], "volumeMounts": null}]);
+    let mend =
+        json!([{"name": "worker", "image": "dask:test", "args": ["dask", "worker"], "volumeMounts": null}]);
     let mend = json!({"spec": {"worker": {"spec": {"containers": mend}}}});
     namespace.patch::<DaskWorkerGroup>("c-default", mend).await;
     namespace.wait_for_ready_workers("c-default", 3).await;

@@ -25,7 +25,10 @@ async fn two_replicas_that_may_nothing() {
     let deployment = chart::the(&objects, "Deployment");
     assert_eq!(deployment["spec"]["replicas"], 2);
     let pod = &deployment["spec"]["template"]["spec"];
-    assert_eq!(pod["securityContext"], json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
+    assert_eq!(
+        pod["securityContext"],
+        json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}})
+    );
     let container = container(&objects);
     let security = &container["securityContext"];
     assert_eq!(security["allowPrivilegeEscalation"], false);
@@ -37,7 +40,9 @@ async fn two_replicas_that_may_nothing() {
     assert_eq!(chart::the(&objects, "PodDisruptionBudget")["spec"]["minAvailable"], 1);
     assert_eq!(chart::of_kind(&objects, "CustomResourceDefinition").count(), 4);
     let arguments = arguments(&objects);
-    for argument in ["run", "--leader-elect=true", "--all-namespaces", "--liveness=http://0.0.0.0:8080/healthz"] {
+    for argument in
+        ["run", "--leader-elect=true", "--all-namespaces", "--liveness=http://0.0.0.0:8080/healthz"]
+    {
         assert!(arguments.iter().any(|given| given == argument), "{argument}: {arguments:?}");
     }
 }
@@ -65,7 +70,11 @@ async fn values_choose_the_objects(#[case] values: &[&str], #[case] expected: &[
 #[case::json_logs(&[], &["--log-format=json"], &[])]
 #[case::text_logs(&[r#"logFormat="text""#], &["--log-format=text"], &["--log-format=json"])]
 #[tokio::test]
-async fn values_choose_the_arguments(#[case] values: &[&str], #[case] given: &[&str], #[case] absent: &[&str]) {
+async fn values_choose_the_arguments(
+    #[case] values: &[&str],
+    #[case] given: &[&str],
+    #[case] absent: &[&str],
+) {
     let arguments = arguments(&rendered(values).await);
     for argument in given {
         assert!(arguments.iter().any(|given| given == argument), "{argument}: {arguments:?}");
@@ -103,7 +112,10 @@ async fn values_that_cannot_work_are_refused(#[case] values: &[&str], #[case] wo
 async fn the_api_server_takes_the_objects_and_restricted_namespaces_the_pods(#[case] values: &[&str]) {
     let namespace = ApiServer::shared().await.namespace("chart").await;
     namespace
-        .kubectl(&format!("label namespace {} pod-security.kubernetes.io/enforce=restricted", namespace.name), "")
+        .kubectl(
+            &format!("label namespace {} pod-security.kubernetes.io/enforce=restricted", namespace.name),
+            "",
+        )
         .await;
     let objects = chart::render(&namespace.name, values).await.unwrap();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});

@@ -7,7 +7,7 @@ use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup, labels};
 use futures::StreamExt;
 use integration_tests::wait::check;
 use integration_tests::{
-    ApiServer, Faults, Kubelet, Namespace, Operator, PATIENCE, holds_for, templates, wait_for,
+    ApiServer, Faults, Kubelet, Namespace, Object, Operator, PATIENCE, holds_for, templates, wait_for,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -23,15 +23,17 @@ async fn started(test: &str) -> (Namespace, Faults, Operator, Kubelet) {
     (namespace, faults, operator, kubelet)
 }
 
+type Seen = Arc<Mutex<Vec<(String, Option<ClusterPhase>)>>>;
+
 /// The phases of all clusters of a namespace, as a watching client sees them.
 struct Phases {
-    seen: Arc<Mutex<Vec<(String, Option<ClusterPhase>)>>>,
+    seen: Seen,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Phases {
     fn watch(namespace: &Namespace) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let seen = Seen::default();
         let clusters = namespace.api::<DaskCluster>();
         let notes = seen.clone();
         let task = tokio::spawn(async move {
@@ -48,7 +50,8 @@ impl Phases {
     /// Those of one cluster, repetitions left out.
     fn of(&self, cluster: &str) -> Vec<Option<ClusterPhase>> {
         let seen = self.seen.lock().unwrap();
-        let mut phases: Vec<_> = seen.iter().filter(|(name, _)| name == cluster).map(|(_, phase)| *phase).collect();
+        let mut phases: Vec<_> =
+            seen.iter().filter(|(name, _)| name == cluster).map(|(_, phase)| *phase).collect();
         phases.dedup();
         phases
     }
@@ -132,7 +135,10 @@ async fn a_load_balancer_is_pending_until_it_has_an_address() {
     wait_for_phase(&namespace, "c", Pending).await;
     let address = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}});
     let services = namespace.api::<Service>();
-    services.patch_status("c-scheduler", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(address)).await.unwrap();
+    services
+        .patch_status("c-scheduler", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(address))
+        .await
+        .unwrap();
     wait_for_phase(&namespace, "c", Running).await;
     assert_eq!(phases.of("c"), [None, Some(Created), Some(Pending), Some(Running)]);
 }
@@ -148,8 +154,10 @@ async fn a_groups_number_is_the_clients() {
         assert_eq!(group.spec.worker.replicas, replicas, "what was written is read back");
         namespace.wait_for_ready_workers("c-default", replicas).await;
     }
-    let writes = faults.writes().into_iter().filter(|call| call.verb == "patch" && call.is_about("daskworkergroups"));
-    let rewrites: Vec<_> = writes.filter(|call| call.body.pointer("/spec/worker/replicas").is_some()).collect();
+    let writes =
+        faults.writes().into_iter().filter(|call| call.verb == "patch" && call.is_about("daskworkergroups"));
+    let rewrites: Vec<_> =
+        writes.filter(|call| call.body.pointer("/spec/worker/replicas").is_some()).collect();
     assert!(rewrites.is_empty(), "{rewrites:?}");
 }
 
@@ -197,6 +205,10 @@ async fn a_cluster_of_the_python_operator_is_adopted_as_it_is() {
     namespace.wait_for_ready_workers("c-default", 2).await;
 }
 
+async fn finalizers<K: Object>(namespace: &Namespace) -> Vec<String> {
+    namespace.list::<K>("").await.iter().flat_map(|object| object.finalizers().to_vec()).collect()
+}
+
 #[tokio::test]
 async fn nothing_has_a_finalizer_of_ours() {
     let (namespace, _faults, _operator, _kubelet) = started("finalizers").await;
@@ -204,15 +216,6 @@ async fn nothing_has_a_finalizer_of_ours() {
     namespace.create_object(&templates::group("c-extra", "c", 1)).await;
     namespace.wait_for_ready_workers("c-default", 1).await;
     namespace.wait_for_ready_workers("c-extra", 1).await;
-    async fn finalizers<K>(namespace: &Namespace) -> Vec<String>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
-    {
-        namespace.list::<K>("").await.iter().flat_map(|object| object.finalizers().to_vec()).collect()
-    }
     assert_eq!(finalizers::<DaskCluster>(&namespace).await, [""; 0]);
     assert_eq!(finalizers::<DaskWorkerGroup>(&namespace).await, [""; 0]);
     assert_eq!(finalizers::<Pod>(&namespace).await, [""; 0]);
@@ -225,7 +228,8 @@ async fn env_follows_the_users_in_containers_only() {
     let (namespace, _faults, _operator, _kubelet) = started("env").await;
     let mut manifest = templates::cluster_json("c", 1);
     let pod = &mut manifest["spec"]["worker"]["spec"];
-    pod["initContainers"] = json!([{"name": "init", "image": "dask:test", "env": [{"name": "OWN", "value": "1"}]}]);
+    pod["initContainers"] =
+        json!([{"name": "init", "image": "dask:test", "env": [{"name": "OWN", "value": "1"}]}]);
     pod["containers"][0]["env"] = json!([{"name": "FIRST", "value": "1"}, {"name": "SECOND", "value": "2"}]);
     let sidecar = json!({"name": "sidecar", "image": "dask:test", "env": [{"name": "DASK_SCHEDULER_ADDRESS", "value": "tcp://mine:1"}]});
     pod["containers"].as_array_mut().unwrap().push(sidecar);
@@ -235,7 +239,9 @@ async fn env_follows_the_users_in_containers_only() {
     let spec = worker.spec.unwrap();
     let env = |container: &k8s_openapi::api::core::v1::Container| -> Vec<(String, String)> {
         let variables = container.env.iter().flatten();
-        variables.map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default())).collect()
+        variables
+            .map(|variable| (variable.name.clone(), variable.value.clone().unwrap_or_default()))
+            .collect()
     };
     let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -243,7 +249,12 @@ async fn env_follows_the_users_in_containers_only() {
     let address = format!("tcp://c-scheduler.{}.svc.cluster.local:8786", namespace.name);
     assert_eq!(
         env(&spec.containers[0]),
-        pairs(&[("FIRST", "1"), ("SECOND", "2"), ("DASK_WORKER_NAME", &name), ("DASK_SCHEDULER_ADDRESS", &address)])
+        pairs(&[
+            ("FIRST", "1"),
+            ("SECOND", "2"),
+            ("DASK_WORKER_NAME", &name),
+            ("DASK_SCHEDULER_ADDRESS", &address)
+        ])
     );
     assert_eq!(
         env(&spec.containers[1]),
@@ -297,12 +308,19 @@ async fn one_deployment_one_service_and_one_pod_are_the_scheduler() {
     assert!(!services[0].labels().contains_key(labels::ISTIO_INJECT));
     assert!(pods[0].name_any().starts_with("c-scheduler-"));
     let service = services[0].spec.clone().unwrap();
-    assert_eq!((service.type_, service.selector), (wanted.type_, wanted.selector), "the Service is as written");
+    assert_eq!(
+        (service.type_, service.selector),
+        (wanted.type_, wanted.selector),
+        "the Service is as written"
+    );
 
     let all: Vec<Pod> = namespace.list(&format!("{}=c", labels::CLUSTER_NAME)).await;
     assert_eq!(all.len(), 3);
     for pod in all {
         let name = pod.name_any();
-        assert!(name.contains("scheduler") || name.contains("worker"), "get_logs() looks for these words: {name}");
+        assert!(
+            name.contains("scheduler") || name.contains("worker"),
+            "get_logs() looks for these words: {name}"
+        );
     }
 }

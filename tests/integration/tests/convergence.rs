@@ -5,14 +5,14 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
-use integration_tests::fault::{Call, Refusal, every_nth_write};
+use integration_tests::fault::{Call, Refusal, every_nth_write, listed};
 use integration_tests::scenario::{self, Outcome};
 use integration_tests::{ApiServer, Fault, Faults, objects};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
 /// Scenarios of one test that run at a time: they mostly wait.
-const AT_ONCE: usize = 1;
+const AT_ONCE: usize = 8;
 
 /// A run of the scenario with its faults.
 struct Variant {
@@ -41,7 +41,8 @@ async fn clean_run() -> &'static Outcome {
 async fn all_converge(variants: Vec<Variant>) -> Vec<usize> {
     let expected = &clean_run().await.objects;
     let total = variants.len();
-    let results = stream::iter(variants).map(|variant| converges(variant, expected)).buffer_unordered(AT_ONCE);
+    let results =
+        stream::iter(variants).map(|variant| converges(variant, expected)).buffer_unordered(AT_ONCE);
     let results: Vec<Result<usize, String>> = results.collect().await;
     let (spoiled, failures): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     let failures: Vec<String> = failures.into_iter().filter_map(Result::err).collect();
@@ -55,8 +56,7 @@ async fn converges(variant: Variant, expected: &BTreeMap<String, Value>) -> Resu
     let outcome = AssertUnwindSafe(run).catch_unwind().await.map_err(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str);
         let spoiled: Vec<_> = variant.faults.calls().into_iter().filter(|call| call.spoiled).collect();
-        let spoiled: String = spoiled.iter().map(|call| format!("\n  {call}")).collect();
-        format!("{}: {}\nspoiled:{spoiled}", variant.name, words.unwrap_or("panicked"))
+        format!("{}: {}\nspoiled:{}", variant.name, words.unwrap_or("panicked"), listed(&spoiled))
     })?;
     let difference = objects::difference(expected, &outcome.objects);
     if difference.is_empty() {
@@ -85,7 +85,8 @@ async fn clean() {
         ]
     );
     // 2 + 3 created, 3 + 1 + 1 removed and made again: each worker costs one creation, and one deletion if it goes.
-    let count = |verb, path| outcome.writes.iter().filter(|call| call.verb == verb && call.is_about(path)).count();
+    let count =
+        |verb, path| outcome.writes.iter().filter(|call| call.verb == verb && call.is_about(path)).count();
     assert_eq!((count("create", "pods"), count("delete", "pods")), (9, 4));
     assert_eq!((count("create", "services"), count("create", "deployments")), (1, 1));
     assert_eq!(count("create", "daskworkergroups"), 1);
@@ -144,10 +145,8 @@ const NO_ANSWER: Duration = Duration::from_secs(45);
 #[tokio::test]
 async fn an_answer_of_each_kind_does_not_come() {
     let writes = &clean_run().await.writes;
-    let kinds: BTreeSet<(&str, String)> = writes
-        .iter()
-        .filter_map(|call| Some((call.verb, call.resource.as_ref()?.path())))
-        .collect();
+    let kinds: BTreeSet<(&str, String)> =
+        writes.iter().filter_map(|call| Some((call.verb, call.resource.as_ref()?.path()))).collect();
     assert!(kinds.len() >= 8, "{kinds:?}");
     let variants = kinds.into_iter().map(|(verb, path)| {
         let first = std::sync::atomic::AtomicBool::new(true);
@@ -173,7 +172,10 @@ async fn watches_are_unreliable() {
         Variant::new("slow-api", |call| {
             if call.verb == "watch" { Fault::None } else { Fault::DelayReply(Duration::from_millis(300)) }
         }),
-        Variant::new("watches-end", move |call| if is_watch(call) { Fault::EndWatchAfter(3) } else { Fault::None }),
+        Variant::new(
+            "watches-end",
+            move |call| if is_watch(call) { Fault::EndWatchAfter(3) } else { Fault::None },
+        ),
         Variant::new("watches-expire", move |call| match call.number % 2 {
             _ if !is_watch(call) => Fault::None,
             0 => Fault::Refuse(Refusal::GONE),

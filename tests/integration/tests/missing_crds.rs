@@ -4,8 +4,8 @@ use dask_operator_api::DaskCluster;
 use integration_tests::api_server::crds;
 use integration_tests::fault::listed;
 use integration_tests::operator::Launch;
-use integration_tests::{ApiServer, Kubelet, Operator, holds_for, templates, wait_for};
 use integration_tests::wait::check;
+use integration_tests::{ApiServer, Kubelet, Operator, holds_for, templates, wait_for};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use std::time::Duration;
@@ -43,12 +43,20 @@ async fn absent_then_old_then_right() {
     let _kubelet = Kubelet::start(&namespace).await;
     let operator = Operator::launch(Launch::alone(&namespace)).await;
     let all = "daskclusters.kubernetes.dask.org";
-    wait_for_complaint(&operator, &[all, "daskworkergroups.kubernetes.dask.org", "is missing", "helm upgrade"]).await;
+    wait_for_complaint(
+        &operator,
+        &[all, "daskworkergroups.kubernetes.dask.org", "is missing", "helm upgrade"],
+    )
+    .await;
 
     for crd in crds() {
         server.apply_crd(&old(&crd)).await;
     }
-    wait_for_complaint(&operator, &[all, "is older than this operator", "no status subresource", "helm upgrade"]).await;
+    wait_for_complaint(
+        &operator,
+        &[all, "is older than this operator", "no status subresource", "helm upgrade"],
+    )
+    .await;
     namespace.create_object(&templates::cluster("c", 1)).await;
     holds_for(Duration::from_secs(2), "nothing is reconciled under an old definition", async || {
         let writes = operator.faults.writes();

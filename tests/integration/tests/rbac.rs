@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dask_operator_api::DaskCluster;
 use integration_tests::operator::Launch;
-use integration_tests::{ApiServer, Fault, Faults, Kubelet, Namespace, Operator, chart, scenario, templates, wait_for};
+use integration_tests::{
+    ApiServer, Fault, Faults, Kubelet, Namespace, Operator, chart, scenario, templates, wait_for,
+};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Config;
 use kube::config::AuthInfo;
@@ -13,8 +15,8 @@ use serde_json::{Value, json};
 
 type Rights = BTreeSet<(String, String, String)>;
 
-/// Granted for the admission plugin OwnerReferencesPermissionEnforcement, which asks for these rights when an owner
-/// reference blocks deletion (OpenShift turns it on); no request uses them.
+/// Granted for the admission plugin `OwnerReferencesPermissionEnforcement`, which asks for these rights when an owner
+/// reference blocks deletion (`OpenShift` turns it on); no request uses them.
 fn for_admission() -> Rights {
     ["daskclusters/finalizers", "daskworkergroups/finalizers"]
         .map(|resource| ("update".to_owned(), "kubernetes.dask.org".to_owned(), resource.to_owned()))
@@ -30,7 +32,8 @@ fn everybody_has(right: &(String, String, String)) -> bool {
 async fn install(namespace: &Namespace, values: &[&str]) -> (Rights, Config) {
     let rendered = chart::render(&namespace.name, values).await.unwrap();
     let kinds = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
-    let rbac: Vec<&Value> = rendered.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)).collect();
+    let rbac: Vec<&Value> =
+        rendered.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)).collect();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": rbac});
     namespace.kubectl("apply -f -", &list.to_string()).await;
     (chart::rights(&rendered), as_account(namespace, &service_account(&rendered)).await)
@@ -82,7 +85,9 @@ async fn the_chart_grants_exactly_what_is_used() {
     let allowed: Rights = used.union(&for_admission()).cloned().collect();
     let unused: Vec<_> = granted.difference(&allowed).collect();
     assert!(unused.is_empty(), "granted but not used: {unused:?}");
-    assert!(granted.iter().all(|(verb, group, resource)| [verb, group, resource].iter().all(|word| *word != "*")));
+    assert!(
+        granted.iter().all(|(verb, group, resource)| [verb, group, resource].iter().all(|word| *word != "*"))
+    );
     server.down().await;
 }
 

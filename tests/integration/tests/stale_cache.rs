@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use dask_operator_api::DaskWorkerGroup;
 use integration_tests::wait::check;
-use integration_tests::{ApiServer, Faults, Kubelet, Namespace, Observer, Operator, holds_for, templates, wait_for};
+use integration_tests::{
+    ApiServer, Faults, Kubelet, Namespace, Observer, Operator, holds_for, templates, wait_for,
+};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
@@ -111,6 +113,9 @@ async fn a_new_operator_that_sees_old_pods_late_makes_no_second_set() {
     world.namespace.scale_group("c-default", 2).await;
     faults.release_watches();
     let after = world.namespace.wait_for_ready_workers("c-default", 2).await;
-    assert!(after.iter().all(|pod| before.iter().any(|old| old.uid() == pod.uid())), "two of the old ones stay");
+    assert!(
+        after.iter().all(|pod| before.iter().any(|old| old.uid() == pod.uid())),
+        "two of the old ones stay"
+    );
     world.observer.assert_no_violation();
 }

@@ -81,8 +81,9 @@ async fn the_second_failure_in_a_row_waits_and_a_restart_does_not_hurry() {
     let message = wait_for("the condition says when the next try is", async || {
         let group = world.namespace.get::<DaskWorkerGroup>("c-default").await;
         let status = group.status.unwrap_or_default();
-        let conditions = status.conditions.into_iter().filter(|c| c.type_ == "WorkersReady" && c.reason == "PodFailed");
-        let message = conditions.last().map(|condition| condition.message);
+        let mut conditions =
+            status.conditions.into_iter().filter(|c| c.type_ == "WorkersReady" && c.reason == "PodFailed");
+        let message = conditions.next_back().map(|condition| condition.message);
         message.filter(|message| message.contains("2 failures in a row")).ok_or_else(|| "not yet".to_owned())
     })
     .await;

@@ -42,8 +42,10 @@ impl Findings {
     /// Waits until nothing is missing; returns the namespaces to watch, or `None` for all. Never comes back if the
     /// inspections end before.
     pub async fn complete(&mut self) -> Option<BTreeSet<String>> {
-        match self.latest.wait_for(|found| found.preflight.is_fine()).await {
-            Ok(found) => found.namespaces.clone(),
+        let complete = self.latest.wait_for(|found| found.preflight.is_fine()).await;
+        let namespaces = complete.map(|found| found.namespaces.clone());
+        match namespaces {
+            Ok(namespaces) => namespaces,
             Err(_) => std::future::pending().await,
         }
     }

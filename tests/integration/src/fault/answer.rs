@@ -18,10 +18,14 @@ pub struct Refusal {
 
 impl Refusal {
     /// 403: RBAC says no.
-    pub const FORBIDDEN: Self = Self::new(403, "Forbidden", "forbidden: User \"dask-operator\" may not do this");
+    pub const FORBIDDEN: Self =
+        Self::new(403, "Forbidden", "forbidden: User \"dask-operator\" may not do this");
     /// 409: somebody else wrote in between.
-    pub const CONFLICT: Self =
-        Self::new(409, "Conflict", "the object has been modified; please apply your changes to the latest version");
+    pub const CONFLICT: Self = Self::new(
+        409,
+        "Conflict",
+        "the object has been modified; please apply your changes to the latest version",
+    );
     /// 410: a watch starts too far back.
     pub const GONE: Self = Self::new(410, "Expired", "too old resource version");
     /// 422: the object is not valid.
@@ -36,7 +40,8 @@ impl Refusal {
     /// 503: the API server is not ready.
     pub const UNAVAILABLE: Self = Self::new(503, "ServiceUnavailable", "the server is currently unable");
     /// 504: etcd did not answer in time.
-    pub const TIMEOUT: Self = Self::new(504, "Timeout", "request did not complete within the allotted timeout");
+    pub const TIMEOUT: Self =
+        Self::new(504, "Timeout", "request did not complete within the allotted timeout");
 
     const fn new(code: u16, reason: &'static str, message: &'static str) -> Self {
         Self { code, reason, message, retry_after: None }
@@ -52,7 +57,8 @@ impl Refusal {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code, "details": details,
         });
-        let mut response = Response::builder().status(self.code).header(header::CONTENT_TYPE, "application/json");
+        let mut response =
+            Response::builder().status(self.code).header(header::CONTENT_TYPE, "application/json");
         if let Some(seconds) = self.retry_after {
             response = response.header(header::RETRY_AFTER, seconds);
         }

@@ -130,24 +130,31 @@ impl std::fmt::Display for Call {
         write!(f, "{} {}", self.verb, self.path)?;
         if !self.body.is_null() {
             let body = self.body.to_string();
-            write!(f, " {}", &body[..body.floor_char_boundary(600)])?;
+            write!(f, " {}", &body[..body.floor_char_boundary(400)])?;
         }
         Ok(())
     }
 }
 
+/// Requests that a message shows at most.
+const SHOWN: usize = 8;
+
 /// The requests, one a line, for messages.
 #[must_use]
 pub fn listed(calls: &[Call]) -> String {
-    calls.iter().map(|call| format!("\n  {call}")).collect()
+    let mut lines: Vec<String> = calls.iter().take(SHOWN).map(Call::to_string).collect();
+    if calls.len() > SHOWN {
+        lines.push(format!("and {} more", calls.len() - SHOWN));
+    }
+    format!("\n  {}", lines.join("\n  "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn call(method: Method, uri: &str) -> Call {
-        Call::of(&method, &uri.parse().unwrap())
+    fn call(method: &Method, uri: &str) -> Call {
+        Call::of(method, &uri.parse().unwrap())
     }
 
     #[rstest::rstest]
@@ -165,7 +172,14 @@ mod tests {
         "daskclusters/status",
         true
     )]
-    #[case(Method::POST, "/apis/events.k8s.io/v1/namespaces/a/events", "create", "events.k8s.io", "events", false)]
+    #[case(
+        Method::POST,
+        "/apis/events.k8s.io/v1/namespaces/a/events",
+        "create",
+        "events.k8s.io",
+        "events",
+        false
+    )]
     #[case(
         Method::PUT,
         "/apis/coordination.k8s.io/v1/namespaces/a/leases/l",
@@ -182,7 +196,7 @@ mod tests {
         #[case] path: &str,
         #[case] write: bool,
     ) {
-        let call = call(method, uri);
+        let call = call(&method, uri);
         let resource = call.resource.clone().unwrap();
         assert_eq!((call.verb, resource.group.as_str(), resource.path().as_str()), (verb, group, path));
         assert_eq!(call.is_write(), write);
@@ -190,8 +204,8 @@ mod tests {
 
     #[test]
     fn discovery_is_about_no_resource() {
-        assert_eq!(call(Method::GET, "/version").resource, None);
-        assert_eq!(call(Method::GET, "/apis").resource, None);
-        assert_eq!(call(Method::GET, "/apis/kubernetes.dask.org/v1").resource, None);
+        assert_eq!(call(&Method::GET, "/version").resource, None);
+        assert_eq!(call(&Method::GET, "/apis").resource, None);
+        assert_eq!(call(&Method::GET, "/apis/kubernetes.dask.org/v1").resource, None);
     }
 }

@@ -50,7 +50,11 @@ impl Blackout {
 }
 
 /// The body, shaped by `fault` and by what the test does to all watches.
-pub(super) fn shape<B>(body: B, control: Receiver<WatchControl>, fault: &Fault) -> UnsyncBoxBody<Bytes, BoxError>
+pub(super) fn shape<B>(
+    body: B,
+    control: Receiver<WatchControl>,
+    fault: &Fault,
+) -> UnsyncBoxBody<Bytes, BoxError>
 where
     B: http_body_util::BodyExt<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -103,7 +107,7 @@ async fn cut(mut control: Receiver<WatchControl>, epoch: u64) {
 /// How long until the gate is open, which it is at the end of each period.
 fn until_open(elapsed: Duration, period: Duration, open: Duration) -> Duration {
     let into = Duration::from_nanos(u64::try_from(elapsed.as_nanos() % period.as_nanos()).unwrap_or(0));
-    (period - open).saturating_sub(into)
+    period.saturating_sub(open).saturating_sub(into)
 }
 
 #[cfg(test)]

@@ -1,0 +1,121 @@
+//! The table and the JSON of a run.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// One measured figure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measurement {
+    /// Name that stays the same from run to run.
+    pub name: &'static str,
+    /// What was measured.
+    pub value: f64,
+    /// Unit of `value` and `baseline`.
+    pub unit: &'static str,
+    /// What it is compared with: the raw writer's figure in the same run, or the bar.
+    pub baseline: f64,
+    /// `value / baseline`; absent where the baseline is 0.
+    pub ratio: Option<f64>,
+    /// What is demanded.
+    #[serde(skip)]
+    pub bar: Bar,
+}
+
+/// What is demanded of a figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bar {
+    /// The ratio must not be below this.
+    RatioAtLeast(f64),
+    /// The value must not be above the baseline.
+    ValueAtMostBaseline,
+}
+
+impl Measurement {
+    /// A figure and what it is compared with.
+    #[must_use]
+    pub fn new(name: &'static str, value: f64, unit: &'static str, baseline: f64, bar: Bar) -> Self {
+        let ratio = (baseline != 0.0).then(|| value / baseline);
+        Self { name, value, unit, baseline, ratio, bar }
+    }
+
+    /// Whether the bar is met.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self.bar {
+            Bar::RatioAtLeast(least) => self.ratio.is_some_and(|ratio| ratio >= least),
+            Bar::ValueAtMostBaseline => self.value <= self.baseline,
+        }
+    }
+
+    fn bar_text(&self) -> String {
+        match self.bar {
+            Bar::RatioAtLeast(least) => format!("ratio ≥ {least}"),
+            Bar::ValueAtMostBaseline => format!("≤ {}", number(self.baseline)),
+        }
+    }
+}
+
+/// The figures as a table for people.
+#[must_use]
+pub fn table(measurements: &[Measurement]) -> String {
+    let mut text = format!(
+        "{:<18} {:>10} {:>10} {:>6}  {:<10} {:<12} {}\n",
+        "name", "value", "baseline", "ratio", "unit", "bar", "met"
+    );
+    for figure in measurements {
+        let ratio = figure.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<18} {:>10} {:>10} {ratio:>6}  {:<10} {:<12} {}",
+            figure.name,
+            number(figure.value),
+            number(figure.baseline),
+            figure.unit,
+            figure.bar_text(),
+            if figure.passes() { "yes" } else { "NO" },
+        );
+    }
+    text
+}
+
+fn number(value: f64) -> String {
+    if value.abs() >= 100.0 || value == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_and_bars() {
+        let rate = |value| Measurement::new("create-clusters", value, "objects/s", 400.0, Bar::RatioAtLeast(0.9));
+        assert_eq!(rate(380.0).ratio, Some(0.95));
+        assert!(rate(380.0).passes() && !rate(300.0).passes());
+        let rest = |value| Measurement::new("writes-at-rest", value, "writes/min", 0.0, Bar::ValueAtMostBaseline);
+        assert_eq!(rest(0.0).ratio, None);
+        assert!(rest(0.0).passes() && !rest(1.0).passes());
+    }
+
+    #[test]
+    fn the_table_says_what_was_missed() {
+        let text = table(&[
+            Measurement::new("scale-up", 300.0, "pods/s", 400.0, Bar::RatioAtLeast(0.9)),
+            Measurement::new("running-p99", 0.61, "s", 1.0, Bar::ValueAtMostBaseline),
+        ]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].starts_with("scale-up") && lines[1].contains("0.75") && lines[1].ends_with("NO"));
+        assert!(lines[2].contains("≤ 1.00") && lines[2].ends_with("yes"));
+    }
+
+    #[test]
+    fn the_json_has_the_agreed_keys() {
+        let figure = Measurement::new("scale-up", 300.0, "pods/s", 400.0, Bar::RatioAtLeast(0.9));
+        let json = serde_json::to_value([figure]).unwrap();
+        let expected = serde_json::json!([{
+            "name": "scale-up", "value": 300.0, "unit": "pods/s", "baseline": 400.0, "ratio": 0.75,
+        }]);
+        assert_eq!(json, expected);
+    }
+}
