@@ -157,7 +157,7 @@ async fn without_the_right_it_leads_alone_and_says_so() {
     // Once the right is there, the election is real again.
     api.server.lock().unwrap().write(lease_of("b"));
     api.becomes(Mood::Healthy);
-    pass(REFUSED_RETRY).await;
+    pass(REFUSED_RETRY + Duration::from_secs(1)).await;
     assert!(!leadership.is_leader());
     assert_eq!(leadership.notice(), None);
 }

@@ -64,7 +64,7 @@ impl LogControl {
         Ok(self.filter.with_current(ToString::to_string)?)
     }
 
-    fn new(filter: &str) -> Result<(reload::Layer<EnvFilter, Registry>, Self), LoggingError> {
+    pub(crate) fn new(filter: &str) -> Result<(reload::Layer<EnvFilter, Registry>, Self), LoggingError> {
         let (layer, filter) = reload::Layer::new(parse(filter)?);
         Ok((layer, Self { filter }))
     }
@@ -116,8 +116,9 @@ mod tests {
             control.set("warn,dask_operator=debug").unwrap();
             assert!(tracing::enabled!(target: "dask_operator", tracing::Level::DEBUG));
             assert!(!tracing::enabled!(target: "kube", tracing::Level::INFO));
+            assert_eq!(control.filter().unwrap(), "dask_operator=debug,warn");
         });
-        assert_eq!(control.filter().unwrap(), "dask_operator=debug,warn");
+        assert!(control.filter().is_err(), "the subscriber is gone");
     }
 
     #[test]

@@ -1,44 +1,59 @@
-//! What the readiness probe answers, line by line.
+//! Whether the operator can do its work, and what is in the way. Leading is not part of it.
 
-use std::fmt::Write;
+use std::fmt;
 
 use crate::cluster_cache::WatchHealth;
 use crate::preflight::Preflight;
 
-/// The lines for a replica that is ready, or those that say what is missing and how to mend it. `watches` are those
-/// that have not delivered their first list. A replica that follows is ready too.
-pub(super) fn report(
-    preflight: &Preflight,
-    watches: &[WatchHealth],
-    leads: bool,
-    notice: Option<&str>,
-) -> Result<String, String> {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    if !preflight.is_fine() {
-        for missing in &preflight.missing {
-            let _ = writeln!(text, "{}: {}", missing.what, missing.cure);
+/// A watch that has failed for so many seconds is in the way; shorter failures mend themselves.
+const FAILING: f64 = 60.0;
+
+/// What the readiness probe answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// What is in the way, and how to mend it; empty when ready.
+    pub obstacles: Vec<String>,
+    /// What else a person should know.
+    pub notes: Vec<String>,
+}
+
+impl Readiness {
+    /// Judges the state of the operator. Pure. `complete` says whether all watches have delivered their first
+    /// list; `notice` is the election's.
+    #[must_use]
+    pub fn of(preflight: &Preflight, watches: &[WatchHealth], complete: bool, notice: Option<String>) -> Self {
+        let mut obstacles: Vec<String> = preflight.missing.iter().map(ToString::to_string).collect();
+        for watch in watches {
+            let place = watch.namespace.as_ref().map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
+            match (&watch.last_error, watch.seconds_failing) {
+                (Some(error), Some(seconds)) if seconds >= FAILING || !watch.ready => obstacles.push(format!(
+                    "the watch of {} in {place} has failed for {seconds:.0} s and is tried again: {error}",
+                    watch.kind
+                )),
+                _ if !watch.ready => obstacles.push(format!("waiting for the first list of {} in {place}", watch.kind)),
+                _ => {}
+            }
         }
-        return Err(text);
-    }
-    if watches.iter().any(|watch| !watch.ready) || !watches.is_empty() {
-        for watch in watches.iter().filter(|watch| !watch.ready) {
-            let why = watch.last_error.as_deref().unwrap_or("no answer yet");
-            let _ = writeln!(text, "the list of {} objects has not come: {why}", watch.kind);
+        if obstacles.is_empty() && !complete {
+            obstacles.push("the watches are being started".to_owned());
         }
-        if text.is_empty() {
-            text.push_str("the caches are being filled\n");
-        }
-        return Err(text);
+        let notes = preflight.advice.iter().map(ToString::to_string).chain(notice).collect();
+        Self { obstacles, notes }
     }
-    let _ = writeln!(text, "ok, {}", if leads { "this replica leads" } else { "another replica leads" });
-    for advice in &preflight.advice {
-        let _ = writeln!(text, "{}: {}", advice.what, advice.cure);
+
+    /// Whether nothing is in the way.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.obstacles.is_empty()
     }
-    if let Some(notice) = notice {
-        let _ = writeln!(text, "{notice}");
+}
+
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", if self.is_ready() { "ready" } else { "not ready" })?;
+        self.obstacles.iter().try_for_each(|obstacle| writeln!(f, "- {obstacle}"))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -46,47 +61,53 @@ mod tests {
     use super::*;
     use crate::preflight::Missing;
 
-    fn missing() -> Missing {
-        Missing { what: "CustomResourceDefinition x is missing".into(), cure: "install the chart".into() }
-    }
-
-    fn watch(error: Option<&str>) -> WatchHealth {
+    fn watch(ready: bool, failing: Option<f64>) -> WatchHealth {
         WatchHealth {
             kind: "Pod",
-            namespace: None,
-            ready: false,
+            namespace: Some("team-a".to_owned()),
+            ready,
             seconds_since_activity: 1.0,
-            seconds_failing: None,
-            last_error: error.map(str::to_owned),
+            seconds_failing: failing,
+            last_error: failing.map(|_| "pods is forbidden".to_owned()),
         }
     }
 
-    #[test]
-    fn what_is_missing_is_told_with_its_cure() {
-        let preflight = Preflight { missing: vec![missing()], advice: vec![] };
-        let told = report(&preflight, &[watch(None)], true, None).unwrap_err();
-        assert_eq!(told, "CustomResourceDefinition x is missing: install the chart\n");
+    fn missing(what: &str) -> Missing {
+        Missing { what: what.to_owned(), cure: "install it".to_owned() }
     }
 
     #[test]
-    fn empty_caches_are_not_ready() {
-        let fine = Preflight { missing: vec![], advice: vec![] };
-        let told = report(&fine, &[watch(Some("forbidden")), watch(None)], true, None).unwrap_err();
+    fn ready_with_notes() {
+        let preflight = Preflight { missing: Vec::new(), advice: vec![missing("no right to create events")] };
+        let readiness = Readiness::of(&preflight, &[watch(true, None)], true, Some("no lease".to_owned()));
+        assert!(readiness.is_ready());
         assert_eq!(
-            told,
-            "the list of Pod objects has not come: forbidden\nthe list of Pod objects has not come: no answer yet\n"
+            readiness.to_string(),
+            "ready\nnote: no right to create events: install it\nnote: no lease\n"
         );
-        let filled = WatchHealth { ready: true, ..watch(None) };
-        assert_eq!(report(&fine, &[filled], true, None).unwrap_err(), "the caches are being filled\n");
     }
 
     #[test]
-    fn followers_are_ready_and_advice_is_no_obstacle() {
-        let preflight = Preflight { missing: vec![], advice: vec![missing()] };
-        let told = report(&preflight, &[], false, Some("no right to use Leases")).unwrap();
-        assert_eq!(
-            told,
-            "ok, another replica leads\nCustomResourceDefinition x is missing: install the chart\nno right to use Leases\n"
-        );
+    fn what_is_missing_is_named() {
+        let preflight = Preflight { missing: vec![missing("a definition")], advice: Vec::new() };
+        let readiness = Readiness::of(&preflight, &[], false, None);
+        assert_eq!(readiness.to_string(), "not ready\n- a definition: install it\n");
+    }
+
+    #[test]
+    fn before_the_first_lists_it_is_not_ready() {
+        let fine = Preflight::default();
+        assert_eq!(Readiness::of(&fine, &[], false, None).obstacles, ["the watches are being started"]);
+        let waiting = Readiness::of(&fine, &[watch(false, None)], false, None);
+        assert_eq!(waiting.obstacles, ["waiting for the first list of Pod in namespace team-a"]);
+        let failing = Readiness::of(&fine, &[watch(false, Some(3.0))], false, None);
+        assert!(failing.obstacles[0].contains("failed for 3 s") && failing.obstacles[0].contains("forbidden"));
+    }
+
+    #[test]
+    fn a_watch_may_fail_for_a_while() {
+        let fine = Preflight::default();
+        assert!(Readiness::of(&fine, &[watch(true, Some(59.0))], true, None).is_ready());
+        assert!(!Readiness::of(&fine, &[watch(true, Some(60.0))], true, None).is_ready());
     }
 }

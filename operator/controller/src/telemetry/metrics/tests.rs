@@ -41,8 +41,8 @@ fn what_is_registered_is_what_the_list_says() {
             _ => Type::Gauge,
         };
         assert_eq!((type_, family.help()), (definition.type_, definition.help), "{}", definition.name);
-        let labels: Vec<String> = family.get_metric()[0].get_label().iter().map(|l| l.name().to_owned()).collect();
-        assert_eq!(labels, definition.labels, "{}", definition.name);
+        let labels: BTreeSet<&str> = family.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
+        assert_eq!(labels, definition.labels.iter().copied().collect(), "{}", definition.name);
     }
 }
 
