@@ -128,7 +128,8 @@ mod tests {
     #[case(ErrorClass::Transient, &[250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000])]
     #[case(ErrorClass::Refused, &[5_000, 10_000, 20_000, 40_000, 80_000, 160_000, 300_000, 300_000])]
     fn the_table(#[case] class: ErrorClass, #[case] expected: &[u64]) {
-        let pauses: Vec<u64> = (0..).map(|n| class.pause(n, 1.0)).map(as_millis).take(expected.len()).collect();
+        let pauses: Vec<u64> =
+            (0..).map(|n| class.pause(n, 1.0)).map(as_millis).take(expected.len()).collect();
         assert_eq!(pauses, expected);
     }
 
@@ -166,12 +167,17 @@ mod tests {
         backoff.reset(KIND, &key("a"));
         assert!(gauge("dask_operator_reconcile_backing_off{kind=\"DaskCluster\"} 1"));
         let _ = backoff.next_at(KIND, &key("c"), ErrorClass::Refused, start + FORGOTTEN_AFTER, 0.0);
-        assert!(gauge("dask_operator_reconcile_backing_off{kind=\"DaskCluster\"} 1"), "b was not seen for long");
+        assert!(
+            gauge("dask_operator_reconcile_backing_off{kind=\"DaskCluster\"} 1"),
+            "b was not seen for long"
+        );
     }
 
     #[test]
     fn a_failing_object_is_never_forgotten() {
-        for class in [ErrorClass::Conflict, ErrorClass::Throttled(None), ErrorClass::Transient, ErrorClass::Refused] {
+        for class in
+            [ErrorClass::Conflict, ErrorClass::Throttled(None), ErrorClass::Transient, ErrorClass::Refused]
+        {
             assert!(class.pauses().longest * 2 < FORGOTTEN_AFTER);
         }
     }

@@ -57,7 +57,8 @@ impl Context {
         }
         let type_ = if news.warning { EventType::Warning } else { EventType::Normal };
         let message = news.message.clone();
-        self.events.publish(object.object_ref(&()), Event { type_, reason: news.reason, action: ACTION, message });
+        self.events
+            .publish(object.object_ref(&()), Event { type_, reason: news.reason, action: ACTION, message });
     }
 
     /// Counts what the gauges show.
@@ -80,7 +81,12 @@ impl Context {
             groups: counts.groups,
             pods: pods.collect(),
             watches: watches
-                .map(|watch| (watch.kind, Duration::try_from_secs_f64(watch.seconds_since_activity).unwrap_or_default()))
+                .map(|watch| {
+                    (
+                        watch.kind,
+                        Duration::try_from_secs_f64(watch.seconds_since_activity).unwrap_or_default(),
+                    )
+                })
                 .collect(),
         }
     }

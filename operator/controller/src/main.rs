@@ -1,78 +1,82 @@
-//! The `dask-operator` binary.
+//! The program: reads its arguments and does what they say.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use dask_operator::run;
 use dask_operator::settings::{Cli, Command, Settings};
 use dask_operator::telemetry::{logging, metrics};
-use kube::Client;
+use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
-
-/// Threads of the runtime: the work is mostly waiting for the API server.
-const THREADS: usize = 2;
+use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
-    // The one provider; an error would say that it is there already.
+    // kube's own default is the same provider; another dependency must not be able to make it ambiguous.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::from_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    match carry_out(cli.command) {
+    let cli = match Cli::from_arguments(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("error: {error:#}"));
+            // The log may not have been started.
+            let _ = writeln!(io::stderr(), "dask-operator: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the output of the command")]
-fn carry_out(command: Command) -> Result<()> {
+fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run(settings) => run(*settings)?,
-        Command::Crd => print!("{}", dask_operator_api::crd::to_yaml()?),
-        Command::Version => println!("{}", env!("CARGO_PKG_VERSION")),
-        Command::MetricsReference => print!("{}", metrics::reference()),
+        Command::Run(settings) => operate(*settings),
+        Command::Crd => print(&dask_operator_api::crd::to_yaml()?),
+        Command::MetricsReference => print(&metrics::reference()),
+        Command::Version => print(&format!("{}\n", env!("CARGO_PKG_VERSION"))),
     }
-    Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "the error of the command; logs may not have started")]
-fn complain(text: &str) {
-    eprintln!("{text}");
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // The reader, such as `head`, has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("failed to write to standard output"),
+    }
 }
 
-fn run(settings: Settings) -> Result<()> {
+fn operate(settings: Settings) -> Result<()> {
     logging::start(settings.log_filter(), &settings.log_format)?;
-    for warning in settings.warnings() {
-        warn!("{warning}");
-    }
-    info!(version = env!("CARGO_PKG_VERSION"), "the operator starts");
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+    info!(version = env!("CARGO_PKG_VERSION"), "dask-operator");
+    settings.warnings().iter().for_each(|warning| warn!("{warning}"));
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(settings.threads.into())
+        .max_blocking_threads(4)
+        .thread_name("operator")
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
     runtime.block_on(async {
-        let client = Client::try_default()
+        let shutdown = stop_on_signals()?;
+        let client = run::client().await?;
+        run::run(client, settings, shutdown)
             .await
-            .context("failed to find the API server; run in a pod, or set KUBECONFIG")?;
-        let shutdown = CancellationToken::new();
-        tokio::spawn(stop_on_signal(shutdown.clone()));
-        dask_operator::run::run(client, settings, shutdown).await.context("failed to run the operator")
+            .inspect_err(|error| error!(%error, "the operator has failed"))?;
+        Ok(())
     })
 }
 
-async fn stop_on_signal(shutdown: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        warn!("no signal handlers: the operator cannot stop gracefully");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// A token that SIGTERM and SIGINT cancel.
+fn stop_on_signals() -> Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).context("failed to listen for signals")?;
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            shutdown.cancel();
+        });
     }
-    info!("stopping");
-    shutdown.cancel();
+    Ok(shutdown)
 }

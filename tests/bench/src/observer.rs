@@ -1,25 +1,28 @@
-//! Counts objects by watches of their metadata, the same for both sides.
+//! Sees objects come by watches, the same for both sides. The watches deliver only metadata where that is enough, so
+//! that they cost the API server little.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{WatchEvent, WatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::server::PATIENCE;
+use crate::wait::PATIENCE;
 
-/// Watches that were started before the objects they are to count.
+/// What is watched: kind and name of an object, when it is seen for the first time or again.
+type Seen = BoxStream<'static, Result<(String, String)>>;
+
+/// Watches that were started before the objects come.
 pub struct Observer {
-    created: stream::BoxStream<'static, Result<(String, String)>>,
+    seen: Seen,
 }
 
 impl Debug for Observer {
@@ -34,13 +37,13 @@ impl Observer {
     /// # Errors
     /// When a watch does not start.
     pub async fn of_children(client: &Client, namespace: &str) -> Result<Self> {
-        let created = stream::select_all([
+        let seen = stream::select_all([
             created::<Service>(client, namespace).await?,
             created::<Deployment>(client, namespace).await?,
             created::<DaskWorkerGroup>(client, namespace).await?,
             created::<Pod>(client, namespace).await?,
         ]);
-        Ok(Self { created: created.boxed() })
+        Ok(Self { seen: seen.boxed() })
     }
 
     /// Watches the pods of a namespace.
@@ -48,71 +51,87 @@ impl Observer {
     /// # Errors
     /// When the watch does not start.
     pub async fn of_pods(client: &Client, namespace: &str) -> Result<Self> {
-        Ok(Self { created: created::<Pod>(client, namespace).await? })
+        Ok(Self { seen: created::<Pod>(client, namespace).await? })
     }
 
-    /// Waits until so many objects were created; returns when the last one was seen.
+    /// Watches for clusters of a namespace that are Running.
+    ///
+    /// # Errors
+    /// When the watch does not start.
+    pub async fn of_running_clusters(client: &Client, namespace: &str) -> Result<Self> {
+        let api: Api<DaskCluster> = Api::namespaced(client.clone(), namespace);
+        let events = api.watch(&WatchParams::default(), "0").await.context("failed to watch")?;
+        let running = events.map_err(anyhow::Error::from).try_filter_map(async |event| match event {
+            WatchEvent::Added(cluster) | WatchEvent::Modified(cluster) => {
+                Ok(is_running(&cluster).then(|| (DaskCluster::kind(&()).into_owned(), cluster.name_any())))
+            }
+            _ => Ok(None),
+        });
+        Ok(Self { seen: running.boxed() })
+    }
+
+    /// Waits until so many objects were seen; returns when each was, for the first time, by its name.
     ///
     /// # Errors
     /// When they do not come in time.
-    pub async fn wait(mut self, count: usize) -> Result<Instant> {
-        let mut seen = HashSet::new();
-        while seen.len() < count {
-            let next = timeout(PATIENCE, self.created.next()).await;
-            let Ok(Some(object)) = next else { bail!("{} of {count} objects came", seen.len()) };
-            seen.insert(object?);
+    pub async fn wait(mut self, count: usize) -> Result<HashMap<String, Instant>> {
+        let (mut objects, mut times) = (HashSet::new(), HashMap::new());
+        while objects.len() < count {
+            let next = timeout(PATIENCE, self.seen.next()).await;
+            let Ok(Some(object)) = next else { bail!("{} of {count} objects came", objects.len()) };
+            let (kind, name) = object?;
+            times.entry(name.clone()).or_insert_with(Instant::now);
+            objects.insert((kind, name));
         }
-        Ok(Instant::now())
+        Ok(times)
     }
 }
 
-type Created = stream::BoxStream<'static, Result<(String, String)>>;
+fn is_running(cluster: &DaskCluster) -> bool {
+    cluster.status.as_ref().is_some_and(|status| status.phase == Some(ClusterPhase::Running))
+}
 
-async fn created<K>(client: &Client, namespace: &str) -> Result<Created>
+async fn created<K>(client: &Client, namespace: &str) -> Result<Seen>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let events = api.watch_metadata(&WatchParams::default(), "0").await.context("failed to watch")?;
     let kind = K::kind(&());
-    let objects = events.try_filter_map(async |event| match event {
+    let names = events.map_err(anyhow::Error::from).try_filter_map(async |event| match event {
         WatchEvent::Added(object) => Ok(Some(object.name_any())),
         _ => Ok(None),
     });
-    Ok(objects.map(move |name| Ok((kind.to_string(), name?))).boxed())
+    Ok(names.map_ok(move |name| (kind.to_string(), name)).boxed())
 }
 
-/// For each cluster, how long after its creation was answered its phase was seen to be `Running`. `create` makes
-/// the clusters and says when each was answered.
-///
-/// # Errors
-/// When a cluster does not run in time.
-pub async fn time_to_running(
-    client: &Client,
-    namespace: &str,
-    create: impl Future<Output = Result<Vec<(String, Instant)>>>,
-) -> Result<Vec<Duration>> {
-    let clusters: Api<DaskCluster> = Api::namespaced(client.clone(), namespace);
-    let events = clusters.watch(&WatchParams::default(), "0").await?;
-    let (seen, mut running) = mpsc::unbounded_channel();
-    // A task of its own, so that events are timed when they come and not when all clusters were created.
-    let watching = tokio::spawn(events.try_for_each(move |event| {
-        if let WatchEvent::Added(cluster) | WatchEvent::Modified(cluster) = event
-            && cluster.status.as_ref().is_some_and(|status| status.phase == Some(ClusterPhase::Running))
-        {
-            // Nobody listens any more once all clusters run.
-            let _ = seen.send((cluster.name_any(), Instant::now()));
-        }
-        futures::future::ok(())
-    }));
-    let created = create.await?;
-    let mut at = HashMap::new();
-    while at.len() < created.len() {
-        let next = timeout(PATIENCE, running.recv()).await;
-        let Ok(Some((name, time))) = next else { bail!("{} of {} clusters run", at.len(), created.len()) };
-        at.entry(name).or_insert(time);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observer(names: &[(&str, &str)]) -> Observer {
+        let seen: Vec<_> =
+            names.iter().map(|(kind, name)| Ok(((*kind).to_owned(), (*name).to_owned()))).collect();
+        Observer { seen: stream::iter(seen).boxed() }
     }
-    watching.abort();
-    let since = |(name, answered): (String, Instant)| at[&name].saturating_duration_since(answered);
-    Ok(created.into_iter().map(since).collect())
+
+    #[tokio::test]
+    async fn objects_of_two_kinds_with_one_name_are_two_and_the_same_again_is_one() {
+        let events = [("Service", "a"), ("Service", "a"), ("Deployment", "a"), ("Pod", "b")];
+        assert_eq!(observer(&events).wait(3).await.unwrap().len(), 2, "names");
+        let error = observer(&events).wait(4).await.unwrap_err();
+        assert_eq!(error.to_string(), "3 of 4 objects came");
+    }
+
+    #[test]
+    fn only_running_is_running() {
+        let mut cluster = crate::workload::cluster("ns", "c", 1).unwrap();
+        assert!(!is_running(&cluster));
+        for (phase, running) in [(ClusterPhase::Created, false), (ClusterPhase::Running, true)] {
+            cluster.status =
+                Some(dask_operator_api::DaskClusterStatus { phase: Some(phase), ..Default::default() });
+            assert_eq!(is_running(&cluster), running, "{phase:?}");
+        }
+    }
 }

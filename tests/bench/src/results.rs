@@ -90,10 +90,12 @@ mod tests {
 
     #[test]
     fn ratios_and_bars() {
-        let rate = |value| Measurement::new("create-clusters", value, "objects/s", 400.0, Bar::RatioAtLeast(0.9));
+        let rate =
+            |value| Measurement::new("create-clusters", value, "objects/s", 400.0, Bar::RatioAtLeast(0.9));
         assert_eq!(rate(380.0).ratio, Some(0.95));
         assert!(rate(380.0).passes() && !rate(300.0).passes());
-        let rest = |value| Measurement::new("writes-at-rest", value, "writes/min", 0.0, Bar::ValueAtMostBaseline);
+        let rest =
+            |value| Measurement::new("writes-at-rest", value, "writes/min", 0.0, Bar::ValueAtMostBaseline);
         assert_eq!(rest(0.0).ratio, None);
         assert!(rest(0.0).passes() && !rest(1.0).passes());
     }

@@ -103,7 +103,14 @@ impl Bench {
         let raw = async |bench: &Self, namespace: &str| -> Result<Round> {
             let client = bench.server.client().await?;
             let observer = Observer::of_children(&client, namespace).await?;
-            bench.timed(None, observer, children, raw_writer::create_clusters(&client, namespace, clusters, workers)).await
+            bench
+                .timed(
+                    None,
+                    observer,
+                    children,
+                    raw_writer::create_clusters(&client, namespace, clusters, workers),
+                )
+                .await
         };
         let operator = async |bench: &Self, namespace: &str| -> Result<Round> {
             let operator = bench.operator().await?;
@@ -136,7 +143,8 @@ impl Bench {
             bench.empty_cluster(&client, namespace).await?;
             let groups: Api<DaskWorkerGroup> = Api::namespaced(client.clone(), namespace);
             let observer = Observer::of_pods(&client, namespace).await?;
-            let scale = async { raw_writer::set_replicas(&groups, "bench-000-default", pods).await.map(|_| ()) };
+            let scale =
+                async { raw_writer::set_replicas(&groups, "bench-000-default", pods).await.map(|_| ()) };
             bench.timed(Some(&operator), observer, count, scale).await
         };
         self.compare("scale-up", "pods/s", count, raw, operator).await
@@ -153,14 +161,19 @@ impl Bench {
             let operator = self.operator().await?;
             let client = self.server.client().await?;
             let count = self.size.at_once;
-            let times = time_to_running(&client, &namespace, create(&client, &namespace, count, self.size.workers)).await?;
+            let times =
+                time_to_running(&client, &namespace, create(&client, &namespace, count, self.size.workers))
+                    .await?;
             seconds.extend(times.iter().map(Duration::as_secs_f64));
             drop(operator);
             self.server.clear(&namespace).await?;
         }
         let p99 = percentile(&seconds, 99.0).context("no cluster was created")?;
         let (middle, most) = (median(&seconds).unwrap_or(p99), percentile(&seconds, 100.0).unwrap_or(p99));
-        println!("running-p99: {} clusters, median {middle:.2} s, p99 {p99:.2} s, longest {most:.2} s", seconds.len());
+        println!(
+            "running-p99: {} clusters, median {middle:.2} s, p99 {p99:.2} s, longest {most:.2} s",
+            seconds.len()
+        );
         Ok(Measurement::new("running-p99", p99, "s", 1.0, Bar::ValueAtMostBaseline))
     }
 
@@ -209,7 +222,11 @@ impl Bench {
         for pair in 0..=self.size.rounds {
             for operators_turn in if pair % 2 == 0 { [false, true] } else { [true, false] } {
                 let namespace = self.namespace().await?;
-                let round = if operators_turn { operator(self, &namespace).await } else { raw(self, &namespace).await }?;
+                let round = if operators_turn {
+                    operator(self, &namespace).await
+                } else {
+                    raw(self, &namespace).await
+                }?;
                 self.server.clear(&namespace).await?;
                 // The first pair warms the API server.
                 if pair > 0 {
@@ -267,7 +284,12 @@ impl Bench {
 }
 
 /// Creates clusters for the operator; returns when each creation was answered.
-async fn create(client: &Client, namespace: &str, count: usize, workers: i32) -> Result<Vec<(String, Instant)>> {
+async fn create(
+    client: &Client,
+    namespace: &str,
+    count: usize,
+    workers: i32,
+) -> Result<Vec<(String, Instant)>> {
     let clusters: Api<DaskCluster> = Api::namespaced(client.clone(), namespace);
     stream::iter(0..count)
         .map(async |number| {
@@ -282,7 +304,8 @@ async fn create(client: &Client, namespace: &str, count: usize, workers: i32) ->
 
 /// Says where the time went: pair by pair, and the number of writes of each side.
 fn explain(name: &str, baseline: &[Round], measured: &[Round], raw_rates: &[f64], rates: &[f64]) {
-    let pairs: Vec<String> = rates.iter().zip(raw_rates).map(|(own, raw)| format!("{:.2}", own / raw)).collect();
+    let pairs: Vec<String> =
+        rates.iter().zip(raw_rates).map(|(own, raw)| format!("{:.2}", own / raw)).collect();
     let of = |rounds: &[Round], figure: fn(&Round) -> f64| {
         median(&rounds.iter().map(figure).collect::<Vec<_>>()).unwrap_or(f64::NAN)
     };

@@ -1,30 +1,45 @@
 //! The API server that both sides write to.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::fmt::Debug;
 
-use anyhow::{Context, Result};
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use anyhow::{Context, Result, ensure};
+use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
-use kube::{Api, Client, Config, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use testbed::{Cluster, ClusterConfig};
-use tokio::time::{Instant, sleep};
 
-/// Longest wait for anything that is not measured.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(50);
+use crate::accounts::{self, Account};
+use crate::processes::Processes;
+use crate::wait::wait_for;
 
 /// A real API server without controllers and nodes.
 #[derive(Debug)]
 pub struct Server {
     cluster: Cluster,
+    /// The administrator's client: of the driver and the observer.
+    pub client: Client,
+    /// Who the raw writer is.
+    pub raw_writer: Account,
+    /// Who the operator is.
+    pub operator: Account,
+    /// Its processes.
+    pub processes: Processes,
+}
+
+/// How many objects there are in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Clusters, all of which are Running.
+    pub clusters: usize,
+    /// Worker pods.
+    pub pods: usize,
 }
 
 impl Server {
@@ -32,50 +47,69 @@ impl Server {
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn start() -> Result<Self> {
-        const NAME: &str = "bench";
-        testbed::down(NAME).await.context("failed to remove an earlier API server")?;
-        let cluster = Cluster::up(ClusterConfig::api_only(NAME)).await.context("failed to start the API server")?;
-        let server = Self { cluster };
-        let client = server.client().await?;
-        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for crd in dask_operator_api::crd::all() {
-            crds.create(&PostParams::default(), &crd).await.context("failed to create a definition")?;
-        }
-        let served = async || -> bool {
-            let clusters: Api<DaskCluster> = Api::all(client.clone());
-            let groups: Api<DaskWorkerGroup> = Api::all(client.clone());
-            let one = ListParams::default().limit(1);
-            clusters.list(&one).await.is_ok() && groups.list(&one).await.is_ok()
+    pub async fn start(name: &str) -> Result<Self> {
+        testbed::down(name).await.context("failed to remove an earlier API server")?;
+        let cluster =
+            Cluster::up(ClusterConfig::api_only(name)).await.context("failed to start the API server")?;
+        let client = accounts::client(cluster.kubeconfig_path()).await?;
+        install_definitions(&client).await?;
+        let account = async |name: &str| {
+            Account::create(&client, cluster.kubeconfig_path(), cluster.state_dir(), name)
+                .await
+                .with_context(|| format!("failed to make the account {name}"))
         };
-        wait_for("the definitions to be served", served).await?;
-        Ok(server)
-    }
-
-    /// A client of its own, with the same settings as the operator's.
-    ///
-    /// # Errors
-    /// When the kubeconfig cannot be used.
-    pub async fn client(&self) -> Result<Client> {
-        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(Client::try_from(config)?)
-    }
-
-    /// Path of the kubeconfig.
-    #[must_use]
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.cluster.kubeconfig_path().to_owned()
+        let (raw_writer, operator) = (account("bench-raw-writer").await?, account("bench-operator").await?);
+        let processes = Processes::of_server(cluster.state_dir())?;
+        Ok(Self { cluster, client, raw_writer, operator, processes })
     }
 
     /// Makes a namespace.
     ///
     /// # Errors
     /// When it exists.
-    pub async fn namespace(&self, name: &str) -> Result<()> {
+    pub async fn create_namespace(&self, name: &str) -> Result<()> {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
-        let namespaces: Api<Namespace> = Api::all(self.client().await?);
-        namespaces.create(&PostParams::default(), &namespace).await.context("failed to create a namespace")?;
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .context("failed to create a namespace")?;
+        Ok(())
+    }
+
+    /// Checks that a namespace holds exactly what it should, and that the statuses say so: nothing missing, nothing
+    /// twice.
+    ///
+    /// # Errors
+    /// When something is missing or too much.
+    pub async fn verify(&self, namespace: &str, expected: Census) -> Result<()> {
+        let Census { clusters: count, pods } = expected;
+        let counts = [
+            ("Services", self.count::<Service>(namespace).await?, count),
+            ("Deployments", self.count::<Deployment>(namespace).await?, count),
+            ("DaskWorkerGroups", self.count::<DaskWorkerGroup>(namespace).await?, count),
+            ("Pods", self.count::<Pod>(namespace).await?, pods),
+        ];
+        for (kind, found, expected) in counts {
+            ensure!(found == expected, "{found} {kind} instead of {expected}");
+        }
+        let clusters = self.list::<DaskCluster>(namespace).await?;
+        let running = |cluster: &&DaskCluster| {
+            cluster.status.as_ref().is_some_and(|status| status.phase == Some(ClusterPhase::Running))
+        };
+        let found = clusters.iter().filter(running).count();
+        ensure!(found == count, "{found} DaskClusters are Running instead of {count}");
+        let groups = self.list::<DaskWorkerGroup>(namespace).await?;
+        let told = |group: &DaskWorkerGroup| group.status.as_ref().map(|status| status.replicas);
+        let wrong = groups.iter().find(|group| told(group) != Some(group.spec.worker.replicas));
+        if let Some(group) = wrong {
+            anyhow::bail!(
+                "the status of group {} says {:?} workers instead of {}",
+                group.name_any(),
+                told(group),
+                group.spec.worker.replicas
+            );
+        }
         Ok(())
     }
 
@@ -84,22 +118,12 @@ impl Server {
     /// # Errors
     /// When something stays.
     pub async fn clear(&self, namespace: &str) -> Result<()> {
-        let client = self.client().await?;
-        empty::<DaskCluster>(&client, namespace).await?;
-        empty::<DaskWorkerGroup>(&client, namespace).await?;
-        empty::<Pod>(&client, namespace).await?;
-        empty::<Deployment>(&client, namespace).await?;
-        empty::<Service>(&client, namespace).await
-    }
-
-    /// Writes that the API server has answered so far, its own leases left out.
-    ///
-    /// # Errors
-    /// When its metrics cannot be read.
-    pub async fn writes(&self) -> Result<f64> {
-        let request = http::Request::get("/metrics").body(Vec::new())?;
-        let metrics = self.client().await?.request_text(request).await?;
-        Ok(metrics.lines().filter(|line| is_write(line)).filter_map(value).sum())
+        self.empty::<DaskCluster>(namespace).await?;
+        self.empty::<DaskWorkerGroup>(namespace).await?;
+        self.empty::<Pod>(namespace).await?;
+        self.empty::<Deployment>(namespace).await?;
+        self.empty::<Service>(namespace).await?;
+        self.empty::<Event>(namespace).await
     }
 
     /// Stops it.
@@ -109,57 +133,55 @@ impl Server {
     pub async fn stop(self) -> Result<()> {
         self.cluster.down().await.context("failed to stop the API server")
     }
+
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn count<K>(&self, namespace: &str) -> Result<usize>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        Ok(self.api::<K>(namespace).list_metadata(&ListParams::default()).await?.items.len())
+    }
+
+    async fn list<K>(&self, namespace: &str) -> Result<Vec<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        Ok(self.api::<K>(namespace).list(&ListParams::default()).await?.items)
+    }
+
+    async fn empty<K>(&self, namespace: &str) -> Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api = self.api::<K>(namespace);
+        let now = DeleteParams::default().grace_period(0);
+        let one = ListParams::default().limit(1);
+        wait_for(&format!("every {} to go", K::kind(&())), async || {
+            // One that was deleted by somebody else meanwhile ends the call; the next one takes the rest.
+            let _ = api.delete_collection(&now, &ListParams::default()).await;
+            api.list_metadata(&one).await.is_ok_and(|list| list.items.is_empty())
+        })
+        .await
+    }
 }
 
-fn is_write(line: &str) -> bool {
-    let write = ["POST", "PUT", "PATCH", "APPLY", "DELETE"];
-    line.starts_with("apiserver_request_total{")
-        && !line.contains("resource=\"leases\"")
-        && write.iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
-}
-
-fn value(line: &str) -> Option<f64> {
-    line.rsplit(' ').next()?.parse().ok()
-}
-
-async fn empty<K>(client: &Client, namespace: &str) -> Result<()>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let now = DeleteParams::default().grace_period(0);
-    wait_for(&format!("every {} to go", K::kind(&())), async || {
-        let _ = api.delete_collection(&now, &ListParams::default()).await;
-        api.list_metadata(&ListParams::default().limit(1)).await.is_ok_and(|list| list.items.is_empty())
+async fn install_definitions(client: &Client) -> Result<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in dask_operator_api::crd::all() {
+        let created = definitions.create(&PostParams::default(), &definition).await;
+        created.with_context(|| format!("failed to create {}", definition.name_any()))?;
+    }
+    let one = ListParams::default().limit(1);
+    let clusters: Api<DaskCluster> = Api::all(client.clone());
+    let groups: Api<DaskWorkerGroup> = Api::all(client.clone());
+    wait_for("the definitions to be served", async || {
+        clusters.list(&one).await.is_ok() && groups.list(&one).await.is_ok()
     })
     .await
-}
-
-/// Waits until the check holds.
-///
-/// # Errors
-/// When it does not in [`PATIENCE`].
-pub async fn wait_for(what: &str, mut check: impl AsyncFnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !check().await {
-        anyhow::ensure!(Instant::now() < deadline, "waited {} s in vain for {what}", PATIENCE.as_secs());
-        sleep(POLL).await;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writes_are_told_from_the_rest() {
-        let line = |verb: &str, resource: &str| {
-            format!("apiserver_request_total{{code=\"201\",resource=\"{resource}\",verb=\"{verb}\"}} 17")
-        };
-        assert!(is_write(&line("POST", "pods")) && is_write(&line("PATCH", "daskclusters")));
-        assert!(!is_write(&line("LIST", "pods")) && !is_write(&line("PUT", "leases")));
-        assert!(!is_write("apiserver_request_duration_seconds_count{verb=\"POST\"} 17"));
-        assert_eq!(value(&line("POST", "pods")), Some(17.0));
-    }
 }

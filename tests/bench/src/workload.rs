@@ -5,7 +5,7 @@ use dask_operator::controllers::cluster::build;
 use dask_operator::controllers::group::WorkerTemplate;
 use dask_operator_api::{ClusterName, DaskCluster, DaskWorkerGroup, GroupName};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -69,36 +69,41 @@ pub fn parts(cluster: &DaskCluster) -> Result<Parts> {
     })
 }
 
-/// The first `count` worker pods of a stored group.
+/// The JSON of the first `count` worker pods of a stored group.
 ///
 /// # Errors
-/// When they cannot be written as JSON.
-pub fn workers(cluster: &DaskCluster, group: &DaskWorkerGroup, count: i64) -> Result<Vec<Pod>> {
+/// When its name is not one of a group.
+pub fn workers(
+    cluster: &DaskCluster,
+    group: &DaskWorkerGroup,
+    count: i64,
+) -> Result<impl Iterator<Item = Vec<u8>> + use<>> {
     let name: GroupName = group.name_any().parse()?;
     let template = WorkerTemplate::new(group, &name, cluster)?;
-    (1..=count).map(|ordinal| Ok(serde_json::from_slice(&template.pod(ordinal))?)).collect()
+    Ok((1..=count).map(move |ordinal| template.pod(ordinal)))
 }
 
-/// A status of a cluster of the size that the operator writes.
+/// A merge patch with a status of a cluster, of the size that the operator writes.
 #[must_use]
-pub fn cluster_status(phase: &str) -> Value {
+pub fn cluster_status(phase: &str, workers: i64) -> Value {
     let conditions: Vec<Value> = ["Ready", "SchedulerReady", "WorkersReady"].map(condition).into();
     json!({"status": {
-        "phase": phase, "conditions": conditions, "observedGeneration": 1, "ready": "0/3", "replicas": 3,
-        "readyReplicas": 0, "selector": "dask.org/workergroup-name=bench-000-default,dask.org/component=worker",
+        "phase": phase, "conditions": conditions, "observedGeneration": 1, "ready": format!("0/{workers}"),
+        "replicas": workers, "readyReplicas": 0,
+        "selector": "dask.org/workergroup-name=bench-000-default,dask.org/component=worker",
         "scheduler": {"address": "tcp://bench-000-scheduler.bench.svc.cluster.local:8786",
                       "dashboard": "http://bench-000-scheduler.bench.svc.cluster.local:8787/status", "restarts": 0},
-        "groups": [{"name": "bench-000-default", "desired": 3, "pending": 3, "starting": 0, "ready": 0, "failed": 0,
-                    "terminating": 0}],
+        "groups": [{"name": "bench-000-default", "desired": workers, "pending": workers, "starting": 0, "ready": 0,
+                    "failed": 0, "terminating": 0}],
     }})
 }
 
-/// A status of a group of the size that the operator writes.
+/// A merge patch with a status of a group, of the size that the operator writes.
 #[must_use]
-pub fn group_status(replicas: i64) -> Value {
+pub fn group_status(workers: i64) -> Value {
     json!({"status": {
-        "conditions": [condition("WorkersReady")], "observedGeneration": 1, "replicas": replicas, "readyReplicas": 0,
-        "highestOrdinal": replicas,
+        "conditions": [condition("WorkersReady")], "observedGeneration": 1, "replicas": workers, "readyReplicas": 0,
+        "highestOrdinal": workers,
         "selector": "dask.org/workergroup-name=bench-000-default,dask.org/component=worker",
     }})
 }
@@ -110,6 +115,10 @@ fn condition(type_: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use dask_operator_api::{ClusterPhase, DaskClusterStatus, DaskWorkerGroupStatus};
+
     use super::*;
 
     #[test]
@@ -120,8 +129,18 @@ mod tests {
         assert_eq!(parts.service.name_any(), "c-scheduler");
         parts.group.metadata.uid = Some("group-uid".into());
         let pods = workers(&cluster, &parts.group, 3).unwrap();
-        let names: std::collections::BTreeSet<String> = pods.iter().map(ResourceExt::name_any).collect();
+        let pods: Vec<Value> = pods.map(|pod| serde_json::from_slice(&pod).unwrap()).collect();
+        let names: BTreeSet<&str> = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
         assert_eq!(names.len(), 3);
-        assert!(names.iter().all(|name| name.starts_with("c-default-worker-")));
+        assert!(names.iter().all(|name| name.starts_with("c-default-worker-")), "{names:?}");
+    }
+
+    #[test]
+    fn the_statuses_are_valid() {
+        let read = |patch: &Value| patch["status"].clone();
+        let status: DaskClusterStatus = serde_json::from_value(read(&cluster_status("Running", 3))).unwrap();
+        assert_eq!((status.phase, status.replicas), (Some(ClusterPhase::Running), 3));
+        let status: DaskWorkerGroupStatus = serde_json::from_value(read(&group_status(3))).unwrap();
+        assert_eq!((status.replicas, status.highest_ordinal), (3, 3));
     }
 }

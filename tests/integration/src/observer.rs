@@ -31,7 +31,7 @@ struct Book {
     live: BTreeMap<String, BTreeSet<String>>,
     /// UID of each worker by name, of those that are gone too.
     uids: BTreeMap<String, String>,
-    /// Name by group and ordinal, of those that are gone too.
+    /// Name by UID of the group and ordinal, of those that are gone too.
     ordinals: BTreeMap<(String, String), String>,
     violations: Vec<String>,
 }
@@ -144,7 +144,8 @@ impl Book {
         match pod.annotations().get(labels::ORDINAL) {
             None => self.violations.push(format!("worker {name} has no annotation {}", labels::ORDINAL)),
             Some(ordinal) => {
-                let key = (group.to_owned(), ordinal.clone());
+                let owner = pod.owner_references().first().map(|owner| owner.uid.clone());
+                let key = (owner.unwrap_or_default(), ordinal.clone());
                 if let Some(other) = self.ordinals.insert(key, name.to_owned()) {
                     self.violations.push(format!("{other} and {name} have the same ordinal {ordinal}"));
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dask_operator_api::DaskCluster;
 use integration_tests::operator::Launch;
@@ -66,11 +67,14 @@ async fn the_chart_grants_exactly_what_is_used() {
     let home = server.namespace("home").await;
     let (granted, config) = install(&home, &[]).await;
 
-    // What the life of a cluster does not show by itself: a lost reply, and traces of the Python operator.
+    // What the life of a cluster does not show by itself: a reply that is lost while the watch is late, and traces
+    // of the Python operator.
     let first = AtomicBool::new(true);
-    let faults = Faults::plan(move |call| {
-        let pod = call.verb == "create" && call.is_about("pods");
-        if pod && first.swap(false, Ordering::SeqCst) { Fault::LoseReply } else { Fault::None }
+    let (period, open) = (Duration::from_secs(3), Duration::from_millis(100));
+    let faults = Faults::plan(move |call| match call.verb {
+        "create" if call.is_about("pods") && first.swap(false, Ordering::SeqCst) => Fault::LoseReply,
+        "watch" if call.is_about("pods") => Fault::HoldBackWatch { period, open },
+        _ => Fault::None,
     });
     let launch = Launch { config, arguments: arguments(&home.name), faults: faults.clone() };
     let namespace = server.namespace("life").await;

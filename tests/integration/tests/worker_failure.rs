@@ -3,7 +3,7 @@
 use dask_operator_api::{DaskWorkerGroup, WorkerFailures};
 use integration_tests::kubelet::{Ending, end_pod, wait_until_running};
 use integration_tests::wait::check;
-use integration_tests::{ApiServer, Faults, Kubelet, Namespace, Observer, Operator, templates, wait_for};
+use integration_tests::{ApiServer, Fault, Faults, Kubelet, Namespace, Observer, Operator, templates, wait_for};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -116,6 +116,33 @@ async fn deleted_workers_are_replaced_under_new_names() {
     world.namespace.wait_for_ready_workers("c-default", 3).await;
     assert_eq!(world.observer.ever().len(), 6, "{:?}", world.observer.ever());
     assert!(failures(&world.namespace).await.is_none_or(|failures| failures.consecutive == 0));
+    world.observer.assert_no_violation();
+}
+
+#[tokio::test]
+async fn names_are_new_also_while_the_status_cannot_be_written() {
+    let world = world("no-status", 0).await;
+    world.observer.allow("c-default", 3);
+    world.operator.faults.set_plan(|call| {
+        if call.is_about("daskworkergroups/status") { Fault::FailBeforeSending } else { Fault::None }
+    });
+    world.namespace.scale_group("c-default", 3).await;
+    let first = wait_for("three workers", async || {
+        let workers = world.namespace.workers("c-default").await;
+        check(workers.len() == 3, || format!("{} workers", workers.len()))?;
+        Ok(workers)
+    })
+    .await;
+    for pod in first {
+        world.namespace.delete::<Pod>(&pod.name_any()).await;
+    }
+    wait_for("six workers were made", async || {
+        let ever = world.observer.ever();
+        check(ever.len() == 6, || format!("{ever:?}"))
+    })
+    .await;
+    world.operator.faults.set_plan(|_| Fault::None);
+    world.namespace.wait_for_ready_workers("c-default", 3).await;
     world.observer.assert_no_violation();
 }
 

@@ -74,7 +74,10 @@ mod tests {
     #[test]
     fn recovery_is_news_but_ordinary_progress_is_not() {
         let news = announcements(&conditions(Reason::ImagePullFailed), &conditions(Reason::AllReady));
-        assert_eq!(news.iter().map(|n| (n.reason, n.warning)).collect::<Vec<_>>(), [(Reason::AllReady, false)]);
+        assert_eq!(
+            news.iter().map(|n| (n.reason, n.warning)).collect::<Vec<_>>(),
+            [(Reason::AllReady, false)]
+        );
         assert_eq!(announcements(&conditions(Reason::Starting), &conditions(Reason::AllReady)), []);
         assert_eq!(announcements(&[], &conditions(Reason::Starting)), []);
     }

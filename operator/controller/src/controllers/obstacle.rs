@@ -55,7 +55,12 @@ pub struct Obstacles {
 
 impl Obstacles {
     /// The refusal that still stands for this generation of the object's spec.
-    pub fn standing(&self, key: &ObjectKey, generation: Option<i64>, now: Timestamp) -> Option<StandingRefusal> {
+    pub fn standing(
+        &self,
+        key: &ObjectKey,
+        generation: Option<i64>,
+        now: Timestamp,
+    ) -> Option<StandingRefusal> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.get(key)?;
         let wait = Duration::try_from(entry.retry_at - now).ok().filter(|wait| !wait.is_zero())?;

@@ -100,7 +100,10 @@ pub async fn write_status<K, S>(
     interval: Duration,
 ) -> Result<Option<Duration>, WriteError>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
     S: Status,
 {
     let Some(patch) = crate::writer::merge_patch_between(previous, &next)? else { return Ok(None) };
@@ -180,7 +183,11 @@ fn terms_of_leading(ctx: &Context) -> impl futures::Stream<Item = ()> + Send + '
     })
 }
 
-async fn measured<K, F, Fut>(object: Arc<K>, ctx: Arc<Context>, reconcile: Arc<F>) -> Result<Action, ReconcileError>
+async fn measured<K, F, Fut>(
+    object: Arc<K>,
+    ctx: Arc<Context>,
+    reconcile: Arc<F>,
+) -> Result<Action, ReconcileError>
 where
     K: Resource<DynamicType = ()>,
     F: Fn(Arc<K>, Arc<Context>) -> Fut,

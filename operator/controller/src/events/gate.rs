@@ -56,7 +56,8 @@ impl Gate {
             return Verdict::Duplicate;
         }
         let total = self.total.get_or_insert_with(|| Bucket::full(TOTAL_BURST, now));
-        let both = told.bucket.has(OBJECT_BURST, OBJECT_INTERVAL, now) && total.has(TOTAL_BURST, TOTAL_INTERVAL, now);
+        let both = told.bucket.has(OBJECT_BURST, OBJECT_INTERVAL, now)
+            && total.has(TOTAL_BURST, TOTAL_INTERVAL, now);
         if !both {
             return Verdict::RateLimited;
         }
@@ -115,7 +116,11 @@ mod tests {
     use super::*;
 
     fn object(name: &str) -> ObjectReference {
-        ObjectReference { kind: Some("DaskCluster".to_owned()), name: Some(name.to_owned()), ..Default::default() }
+        ObjectReference {
+            kind: Some("DaskCluster".to_owned()),
+            name: Some(name.to_owned()),
+            ..Default::default()
+        }
     }
 
     fn event(message: &str) -> Event {
@@ -130,9 +135,8 @@ mod tests {
     #[test]
     fn the_same_words_once_in_ten_minutes() {
         let (mut gate, start) = (Gate::default(), Instant::now());
-        let mut tell = |words, seconds| {
-            gate.admit(&object("a"), &event(words), start + Duration::from_secs(seconds))
-        };
+        let mut tell =
+            |words, seconds| gate.admit(&object("a"), &event(words), start + Duration::from_secs(seconds));
         assert_eq!(tell("no node", 0), Verdict::Admitted);
         assert_eq!(tell("no node", 599), Verdict::Duplicate);
         assert_eq!(tell("no room", 599), Verdict::Admitted, "other words are news");

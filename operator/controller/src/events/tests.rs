@@ -97,18 +97,19 @@ async fn what_does_not_fit_the_queue_or_fails_is_counted() {
     release.send_replace(true);
     sink.flush(LIMIT).await;
     let text = metrics.render().unwrap();
-    assert!(text.contains("dask_operator_events_total{outcome=\"failed\"} 200"), "the burst for all objects: {text}");
+    assert!(
+        text.contains("dask_operator_events_total{outcome=\"failed\"} 200"),
+        "the burst for all objects: {text}"
+    );
     assert!(text.contains("dask_operator_events_total{outcome=\"rate_limited\"} 56"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flush_does_not_wait_for_ever() {
-    let (sink, _task) = EventSink::start(
-        settings(EventLevel::Normal),
-        Leadership::always(),
-        Metrics::new().unwrap(),
-        |_| std::future::pending::<Result<(), std::io::Error>>(),
-    );
+    let (sink, _task) =
+        EventSink::start(settings(EventLevel::Normal), Leadership::always(), Metrics::new().unwrap(), |_| {
+            std::future::pending::<Result<(), std::io::Error>>()
+        });
     sink.publish(object(), event(EventType::Normal, "x"));
     let started = tokio::time::Instant::now();
     sink.flush(LIMIT).await;

@@ -55,7 +55,9 @@ impl Candidate {
             Known::Present(lease) => Some(&**lease),
         };
         match evaluate(lease, &self.me, self.observed.as_ref(), &self.timing, now) {
-            Action::Acquire | Action::Renew => Step::Write(Box::new(held(lease, &self.me, &self.timing, wall))),
+            Action::Acquire | Action::Renew => {
+                Step::Write(Box::new(held(lease, &self.me, &self.timing, wall)))
+            }
             Action::Wait(_) => Step::Wait,
         }
     }

@@ -100,8 +100,8 @@ impl Election {
         let limit = self.candidate.term_ends().map(|end| end.saturating_duration_since(now));
         let limit = limit.unwrap_or(self.timing.renew_deadline);
         let outcome = timeout(limit, self.attempt()).await;
-        let outcome =
-            outcome.unwrap_or_else(|_| Outcome::Failed(format!("no answer within {} s", limit.as_secs_f64())));
+        let outcome = outcome
+            .unwrap_or_else(|_| Outcome::Failed(format!("no answer within {} s", limit.as_secs_f64())));
         if !matches!(outcome, Outcome::Leads) {
             self.candidate.look_again();
         }
@@ -214,7 +214,9 @@ impl Election {
         match timeout(RELEASE_LIMIT, release).await {
             Ok(Ok(true)) => info!(lease = %self.name(), "lease released"),
             Ok(Ok(false)) => {}
-            Ok(Err(error)) => warn!(lease = %self.name(), %error, "failed to release the lease; it will expire"),
+            Ok(Err(error)) => {
+                warn!(lease = %self.name(), %error, "failed to release the lease; it will expire")
+            }
             Err(_) => warn!(lease = %self.name(), "no answer to releasing the lease; it will expire"),
         }
     }

@@ -93,7 +93,10 @@ async fn pass(time: Duration) {
 
 async fn wait_until_leading(leadership: &Leadership) {
     let mut changes = leadership.changes();
-    timeout(Duration::from_secs(60), changes.wait_for(|leads| *leads)).await.expect("no leader in a minute").unwrap();
+    timeout(Duration::from_secs(60), changes.wait_for(|leads| *leads))
+        .await
+        .expect("no leader in a minute")
+        .unwrap();
 }
 
 #[tokio::test(start_paused = true)]

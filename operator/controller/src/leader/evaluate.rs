@@ -52,7 +52,11 @@ pub(super) enum Action {
 
 /// Notes what was read. An unchanged record keeps the time at which it was first seen; a Lease that is gone keeps
 /// the record of its last holder, who may not have noticed yet.
-pub(super) fn observe(previous: Option<Observation>, lease: Option<&Lease>, now: Instant) -> Option<Observation> {
+pub(super) fn observe(
+    previous: Option<Observation>,
+    lease: Option<&Lease>,
+    now: Instant,
+) -> Option<Observation> {
     let Some(lease) = lease else { return previous };
     let record = lease.spec.clone().unwrap_or_default();
     Some(previous.filter(|seen| seen.record == record).unwrap_or(Observation { record, at: now }))
@@ -165,7 +169,11 @@ mod tests {
         assert_eq!(action, Action::Wait(start + Duration::from_secs(15)));
         assert_eq!(after(Some(&foreign), 15).0, Action::Acquire);
         let short = lease(Some("other"), 5);
-        assert_eq!(after(Some(&short), 5).0, Action::Acquire, "the holder promised to lead no longer than that");
+        assert_eq!(
+            after(Some(&short), 5).0,
+            Action::Acquire,
+            "the holder promised to lead no longer than that"
+        );
     }
 
     #[test]
@@ -195,7 +203,11 @@ mod tests {
     #[test]
     fn taking_over_counts_a_transition() {
         let taken = held(Some(&lease(Some("other"), 5)), "me", &Timing::default(), wall());
-        assert_eq!(taken.metadata.resource_version.as_deref(), Some("7"), "only in the version that was read");
+        assert_eq!(
+            taken.metadata.resource_version.as_deref(),
+            Some("7"),
+            "only in the version that was read"
+        );
         let expected = LeaseSpec {
             holder_identity: Some("me".to_owned()),
             lease_duration_seconds: Some(15),

@@ -34,6 +34,14 @@ impl Leadership {
         Self::follow(watch::channel(true).1)
     }
 
+    /// For a process that leads for want of an election; `notice` says why.
+    #[must_use]
+    pub fn unguarded(notice: &str) -> Self {
+        let leadership = Self::always();
+        leadership.lock().notice = Some(notice.to_owned());
+        leadership
+    }
+
     /// A process that does not lead until the herald says so.
     pub(super) fn announced() -> (Herald, Self) {
         let (sender, state) = watch::channel(false);
@@ -106,6 +114,9 @@ mod tests {
     fn without_election_it_always_leads() {
         assert!(Leadership::always().is_leader());
         assert_eq!(Leadership::always().remaining(), None);
+        let alone = Leadership::unguarded("no namespace");
+        assert!(alone.is_leader());
+        assert_eq!(alone.notice().as_deref(), Some("no namespace"));
     }
 
     #[test]

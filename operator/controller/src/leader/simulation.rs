@@ -83,7 +83,8 @@ const END: u64 = 200_000;
 impl Simulation {
     fn new(scenario: Scenario) -> Self {
         let count = scenario.rates.len();
-        let candidates = (0..count).map(|n| Candidate::new(format!("candidate-{n}"), Timing::default())).collect();
+        let candidates =
+            (0..count).map(|n| Candidate::new(format!("candidate-{n}"), Timing::default())).collect();
         let mut simulation = Self {
             origin: Instant::now(),
             server: Server::default(),
@@ -190,7 +191,9 @@ impl Simulation {
     }
 
     fn step(&mut self, now: u64, n: usize) {
-        match self.candidates[n].step(self.local(n, now), Timestamp::from_millisecond(now.cast_signed()).unwrap()) {
+        match self.candidates[n]
+            .step(self.local(n, now), Timestamp::from_millisecond(now.cast_signed()).unwrap())
+        {
             Step::Read => self.send(now, n, Request::Read),
             Step::Write(lease) => self.send(now, n, Request::Write(lease)),
             Step::Wait => {
@@ -203,14 +206,16 @@ impl Simulation {
     }
 
     fn send(&mut self, now: u64, n: usize, request: Request) {
-        let weather = self.scenario.weather[usize::try_from(self.number).unwrap() % self.scenario.weather.len()];
+        let weather =
+            self.scenario.weather[usize::try_from(self.number).unwrap() % self.scenario.weather.len()];
         // The number of an exchange tells when it was sent.
         let exchange = (now << 20) | self.number;
         self.waiting[n] = Some(exchange);
         if let Some(delay) = weather.to_server {
             self.schedule(now + delay, n, exchange, Event::Arrive(request, weather.back));
         }
-        let limit = self.candidates[n].term_ends().map(|end| end.saturating_duration_since(self.local(n, now)));
+        let limit =
+            self.candidates[n].term_ends().map(|end| end.saturating_duration_since(self.local(n, now)));
         let give_up = self.after(n, now, limit.unwrap_or(Timing::default().renew_deadline));
         self.schedule(give_up, n, exchange, Event::GiveUp);
     }
@@ -245,14 +250,21 @@ fn weather() -> impl Strategy<Value = Weather> {
 fn scenario() -> impl Strategy<Value = Scenario> {
     let rates = [0.85_f64..1.2, 0.85_f64..1.2, 0.85_f64..1.2];
     let stops = prop::collection::vec((0..END, 0_usize..3), 0..2);
-    (rates, prop::collection::vec(weather(), 1..80), stops)
-        .prop_map(|(rates, weather, stops)| Scenario { rates, weather, stops })
+    (rates, prop::collection::vec(weather(), 1..80), stops).prop_map(|(rates, weather, stops)| Scenario {
+        rates,
+        weather,
+        stops,
+    })
 }
 
 fn overlap(terms: &[(usize, u64, u64)]) -> Option<((usize, u64, u64), (usize, u64, u64))> {
-    let pairs = terms.iter().enumerate().flat_map(|(i, one)| terms[i + 1..].iter().map(move |other| (one, other)));
+    let pairs =
+        terms.iter().enumerate().flat_map(|(i, one)| terms[i + 1..].iter().map(move |other| (one, other)));
     let both = |one: &(usize, u64, u64), other: &(usize, u64, u64)| one.1.max(other.1) < one.2.min(other.2);
-    pairs.filter(|(one, other)| one.0 != other.0 && both(one, other)).map(|(one, other)| (*one, *other)).next()
+    pairs
+        .filter(|(one, other)| one.0 != other.0 && both(one, other))
+        .map(|(one, other)| (*one, *other))
+        .next()
 }
 
 proptest! {
@@ -301,7 +313,9 @@ fn a_clock_at_half_speed_is_noticed() {
     let (leader, follower) = (0, 1);
     let now = simulation.local(leader, 0);
     simulation.candidates[leader].read(None, now);
-    let Step::Write(lease) = simulation.candidates[leader].step(now, Timestamp::UNIX_EPOCH) else { panic!("free") };
+    let Step::Write(lease) = simulation.candidates[leader].step(now, Timestamp::UNIX_EPOCH) else {
+        panic!("free")
+    };
     let written = simulation.server.write(*lease).unwrap();
     simulation.candidates[leader].wrote(written, now, now);
     simulation.begin_term(leader, 0);

@@ -49,7 +49,10 @@ mod tests {
     #[test]
     fn variables_follow_the_users_in_every_container() {
         let mut pod = PodSpec {
-            containers: vec![container("worker", Some(vec![variable("WORKER_ENV", "x")])), container("sidecar", None)],
+            containers: vec![
+                container("worker", Some(vec![variable("WORKER_ENV", "x")])),
+                container("sidecar", None),
+            ],
             init_containers: Some(vec![container("init", None)]),
             ..PodSpec::default()
         };

@@ -67,10 +67,9 @@ pub fn of_worker(group: &DaskWorkerGroup, cluster: &DaskCluster, name: &str, ord
 /// The reference that makes an object a child of `owner`; `None` while the owner is not stored.
 #[must_use]
 pub fn owner<K: Resource<DynamicType = ()>>(owner: &K) -> Option<OwnerReference> {
-    owner.controller_owner_ref(&()).map(|reference| OwnerReference {
-        block_owner_deletion: Some(true),
-        ..reference
-    })
+    owner
+        .controller_owner_ref(&())
+        .map(|reference| OwnerReference { block_owner_deletion: Some(true), ..reference })
 }
 
 fn base_labels(cluster: &str, component: &str) -> Map {

@@ -36,7 +36,11 @@ pub fn add_to_scheduler(pod: &mut PodSpec, service: &ServiceSpec) {
     }
     if let Some(port) = dashboard {
         container.liveness_probe.get_or_insert_with(|| Probe {
-            http_get: Some(HTTPGetAction { path: Some("/health".to_owned()), port, ..HTTPGetAction::default() }),
+            http_get: Some(HTTPGetAction {
+                path: Some("/health".to_owned()),
+                port,
+                ..HTTPGetAction::default()
+            }),
             period_seconds: Some(60),
             timeout_seconds: Some(60),
             failure_threshold: Some(10),
@@ -118,7 +122,10 @@ mod tests {
         assert_eq!(tcp_port(container.readiness_probe.as_ref()), Some(IntOrString::Int(9000)));
         let live = container.liveness_probe.unwrap();
         assert_eq!(live.http_get.unwrap().port, IntOrString::Int(9001));
-        assert!(live.period_seconds.unwrap() * live.failure_threshold.unwrap() >= 600, "must outlast ingestion");
+        assert!(
+            live.period_seconds.unwrap() * live.failure_threshold.unwrap() >= 600,
+            "must outlast ingestion"
+        );
     }
 
     #[test]

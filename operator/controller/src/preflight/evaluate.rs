@@ -125,7 +125,8 @@ pub(super) fn evaluate(observed: &Observed) -> Preflight {
         let found = observed.denied_optional.iter().find(|(other, _)| other == denied);
         found.map_or("", |(_, consequence)| consequence)
     };
-    let advice = optional.into_iter().map(|(what, _, denied)| Missing::new(what, consequence(denied))).collect();
+    let advice =
+        optional.into_iter().map(|(what, _, denied)| Missing::new(what, consequence(denied))).collect();
     Preflight { missing, advice }
 }
 
@@ -162,7 +163,8 @@ fn grouped<'a>(denied: impl Iterator<Item = &'a Denied>) -> Vec<(String, String,
     }
     let line = |(denied, verbs): (&'a Denied, Vec<&str>)| {
         let verbs = verbs.join(", ");
-        let place = denied.namespace.as_ref().map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
+        let place =
+            denied.namespace.as_ref().map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
         (format!("no right to {verbs} {} in {place}", denied.right.name()), verbs, denied)
     };
     groups.into_iter().map(line).collect()
@@ -170,22 +172,30 @@ fn grouped<'a>(denied: impl Iterator<Item = &'a Denied>) -> Vec<(String, String,
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use dask_operator_api::crd;
     use serde_json::json;
 
     use super::*;
     use crate::preflight::requirements::{EVENT_RIGHT, RIGHTS};
 
+    /// Schemas of our own definitions; deriving them takes seconds in a debug build.
+    static OURS: LazyLock<BTreeMap<&'static str, Schema>> = LazyLock::new(|| {
+        let crds = crd::all();
+        let schema = |kind: &Kind| {
+            let ours = crds.iter().find(|crd| crd.spec.names.plural == kind.plural).unwrap();
+            let schema = serde_json::to_value(&ours.spec.versions[0].schema).unwrap();
+            (kind.plural, serde_json::from_value(schema["openAPIV3Schema"].clone()).unwrap())
+        };
+        KINDS.iter().map(schema).collect()
+    });
+
     fn everything() -> Observed {
-        let mut observed = Observed::default();
+        let mut observed = Observed { schemas: OURS.clone(), ..Observed::default() };
         for kind in &KINDS {
             observed.resources.insert(kind.plural.to_owned());
             observed.resources.extend(kind.subresources.iter().map(|sub| format!("{}/{sub}", kind.plural)));
-            let crds = crd::all();
-            let ours = crds.iter().find(|crd| crd.spec.names.plural == kind.plural).unwrap();
-            let schema = serde_json::to_value(&ours.spec.versions[0].schema).unwrap();
-            let schema = serde_json::from_value(schema["openAPIV3Schema"].clone()).unwrap();
-            observed.schemas.insert(kind.plural, schema);
         }
         observed
     }
@@ -228,14 +238,16 @@ mod tests {
         observed.resources.remove("daskclusters/status");
         let lines = lines(&observed);
         assert_eq!(lines.len(), 1);
-        let words = "daskclusters.kubernetes.dask.org is older than this operator, it has no status subresource";
+        let words =
+            "daskclusters.kubernetes.dask.org is older than this operator, it has no status subresource";
         assert!(lines[0].contains(words), "{}", lines[0]);
     }
 
     #[test]
     fn fields_that_would_be_lost_are_named() {
         let mut observed = everything();
-        let old = json!({"properties": {"spec": {"properties": {}}, "status": {"properties": {"phase": {}}}}});
+        let old =
+            json!({"properties": {"spec": {"properties": {}}, "status": {"properties": {"phase": {}}}}});
         observed.schemas.insert("daskclusters", serde_json::from_value(old).unwrap());
         let lines = lines(&observed);
         assert!(lines[0].contains("its schema lacks spec.idleTimeout, status.conditions"), "{}", lines[0]);
@@ -298,8 +310,10 @@ mod tests {
         let observed = Observed { absent_namespaces: vec!["team-z".to_owned()], ..everything() };
         assert_eq!(
             lines(&observed),
-            ["namespace team-z, given by --namespace, does not exist: run `kubectl create namespace team-z` or \
-              correct the argument"]
+            [
+                "namespace team-z, given by --namespace, does not exist: run `kubectl create namespace team-z` or \
+              correct the argument"
+            ]
         );
     }
 }

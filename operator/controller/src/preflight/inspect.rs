@@ -132,7 +132,8 @@ impl Inspector {
     }
 
     async fn namespaces(&self) -> Result<BTreeSet<String>, Error> {
-        let namespaces = Api::<Namespace>::all(self.client.clone()).list_metadata(&ListParams::default()).await?;
+        let namespaces =
+            Api::<Namespace>::all(self.client.clone()).list_metadata(&ListParams::default()).await?;
         Ok(namespaces.iter().map(ResourceExt::name_any).collect())
     }
 
@@ -172,7 +173,11 @@ impl Inspector {
     }
 
     /// Those of the rights that this process does not have, in all namespaces or in these.
-    async fn denied(&self, rights: &[Right], namespaces: Option<&BTreeSet<String>>) -> Result<Vec<Denied>, Error> {
+    async fn denied(
+        &self,
+        rights: &[Right],
+        namespaces: Option<&BTreeSet<String>>,
+    ) -> Result<Vec<Denied>, Error> {
         let verbs = rights.iter().flat_map(|right| right.verbs.iter().map(move |verb| (*right, *verb)));
         let everywhere = verbs.map(|(right, verb)| Denied { right, verb, namespace: None }).collect();
         let denied = self.ask(everywhere).await?;
@@ -184,7 +189,8 @@ impl Inspector {
     }
 
     async fn ask(&self, rights: Vec<Denied>) -> Result<Vec<Denied>, Error> {
-        let answers = stream::iter(rights).map(|right| async { self.has(&right).await.map(|has| (right, has)) });
+        let answers =
+            stream::iter(rights).map(|right| async { self.has(&right).await.map(|has| (right, has)) });
         let answers: Vec<(Denied, bool)> = answers.buffered(CONCURRENCY).try_collect().await?;
         Ok(answers.into_iter().filter(|(_, has)| !has).map(|(denied, _)| denied).collect())
     }

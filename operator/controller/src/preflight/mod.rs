@@ -110,7 +110,12 @@ struct Memory {
 }
 
 impl Memory {
-    fn conclude(&mut self, before: &Inspection, found: Result<Inspection, Missing>, depth: Depth) -> Inspection {
+    fn conclude(
+        &mut self,
+        before: &Inspection,
+        found: Result<Inspection, Missing>,
+        depth: Depth,
+    ) -> Inspection {
         let mut now = match found {
             Ok(found) => found,
             // What was complete stays so while the API server is away: this replica can do nothing about it.
@@ -137,7 +142,8 @@ impl Memory {
 fn unwatched(watched: Option<&BTreeSet<String>>, matching: Option<&BTreeSet<String>>) -> Option<Missing> {
     let new: Vec<&str> = matching?.difference(watched?).map(String::as_str).collect();
     let what = format!("namespaces that match --namespace are not watched: {}", new.join(", "));
-    (!new.is_empty()).then(|| Missing::new(what, "they were created after the operator was started; restart it"))
+    (!new.is_empty())
+        .then(|| Missing::new(what, "they were created after the operator was started; restart it"))
 }
 
 fn log_changes(before: &Preflight, now: &Preflight) {

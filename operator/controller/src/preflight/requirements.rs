@@ -62,7 +62,8 @@ impl Right {
     /// The resource as RBAC rules name it.
     #[must_use]
     pub fn name(&self) -> String {
-        let subresource = if self.subresource.is_empty() { String::new() } else { format!("/{}", self.subresource) };
+        let subresource =
+            if self.subresource.is_empty() { String::new() } else { format!("/{}", self.subresource) };
         let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
         format!("{}{group}{subresource}", self.resource)
     }
@@ -119,7 +120,11 @@ mod tests {
                 fields.into_iter().flatten().map(|(field, _)| format!("status.{field}")).collect();
             let listed: BTreeSet<String> = kind.fields.iter().map(|field| (*field).to_owned()).collect();
             if !listed.is_empty() {
-                assert_eq!(listed.difference(&wanted).filter(|f| f.starts_with("status.")).count(), 0, "{kind:?}");
+                assert_eq!(
+                    listed.difference(&wanted).filter(|f| f.starts_with("status.")).count(),
+                    0,
+                    "{kind:?}"
+                );
                 assert_eq!(wanted.difference(&listed).collect::<Vec<_>>(), Vec::<&String>::new(), "{kind:?}");
             }
             let subresources = crd.spec.versions[0].subresources.as_ref();

@@ -31,8 +31,10 @@ impl World {
         let subresources = |kind: &requirements::Kind| {
             kind.subresources.iter().map(|sub| format!("{}/{sub}", kind.plural)).collect::<Vec<_>>()
         };
-        let resources =
-            KINDS.iter().flat_map(|kind| [vec![kind.plural.to_owned()], subresources(kind)].concat()).collect();
+        let resources = KINDS
+            .iter()
+            .flat_map(|kind| [vec![kind.plural.to_owned()], subresources(kind)].concat())
+            .collect();
         let state = State {
             resources,
             namespaces: vec!["default", "team-a"],
@@ -75,9 +77,7 @@ impl State {
             if self.resources.is_empty() {
                 return failure(404);
             }
-            let resource = |name: &String| {
-                json!({"name": name, "singularName": "", "namespaced": true, "kind": "K", "verbs": []})
-            };
+            let resource = |name: &String| json!({"name": name, "singularName": "", "namespaced": true, "kind": "K", "verbs": []});
             let resources: Vec<Value> = self.resources.iter().map(resource).collect();
             return response(200, &json!({"groupVersion": "kubernetes.dask.org/v1", "resources": resources}));
         }
@@ -90,14 +90,21 @@ impl State {
         }
         if path.ends_with("/selfsubjectaccessreviews") {
             let asked = &body["spec"]["resourceAttributes"];
-            let denied = self.denied.iter().any(|(verb, resource)| asked["verb"] == *verb && asked["resource"] == *resource);
+            let denied = self
+                .denied
+                .iter()
+                .any(|(verb, resource)| asked["verb"] == *verb && asked["resource"] == *resource);
             body["status"] = json!({"allowed": !denied});
             return response(201, &body);
         }
         let named = |name: &str| json!({"metadata": {"name": name}});
         if path == "/api/v1/namespaces" {
             let items: Vec<Value> = self.namespaces.iter().map(|name| named(name)).collect();
-            return if self.lists_namespaces { response(200, &json!({"metadata": {}, "items": items})) } else { failure(403) };
+            return if self.lists_namespaces {
+                response(200, &json!({"metadata": {}, "items": items}))
+            } else {
+                failure(403)
+            };
         }
         match path.strip_prefix("/api/v1/namespaces/") {
             Some(name) if self.namespaces.contains(&name) => response(200, &named(name)),
@@ -210,7 +217,10 @@ async fn at_rest_only_a_few_small_reads() {
     world.change(|state| state.paths.clear());
     sleep(ROUTINE_INTERVAL * 2).await;
     let paths = world.change(|state| std::mem::take(&mut state.paths));
-    assert!(!paths.is_empty() && paths.iter().all(|path| path == "/apis/kubernetes.dask.org/v1"), "{paths:?}");
+    assert!(
+        !paths.is_empty() && paths.iter().all(|path| path == "/apis/kubernetes.dask.org/v1"),
+        "{paths:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,7 +48,9 @@ pub enum InvalidLogging {
     #[error("give true or false")]
     Boolean,
     /// Not a filter.
-    #[error("not a log filter ({0}): give error, warn, info, debug or trace, or directives as info,kube=warn")]
+    #[error(
+        "not a log filter ({0}): give error, warn, info, debug or trace, or directives as info,kube=warn"
+    )]
     Filter(String),
 }
 

@@ -95,6 +95,16 @@ pub struct Settings {
     #[arg(long, value_name = "NUMBER", default_value = "32", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub max_in_flight: u16,
 
+    /// Threads that do the work
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "TOKIO_WORKER_THREADS",
+        default_value = "2",
+        value_parser = clap::value_parser!(u16).range(1..=64)
+    )]
+    pub threads: u16,
+
     /// Log filter, as `info` or `info,dask_operator=debug`; `PUT /log-level` changes it while running
     #[arg(long, value_name = "FILTER", env = "RUST_LOG", value_parser = logging::filter)]
     pub log_level: Option<String>,
@@ -129,7 +139,13 @@ pub struct KopfArguments {
     #[arg(short = 'P', long, value_name = "NAME", help_heading = "Accepted from kopf")]
     pub peering: Option<String>,
     /// Ignored: a Lease replaces peering
-    #[arg(short, long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = "Accepted from kopf")]
+    #[arg(
+        short,
+        long,
+        value_name = "NUMBER",
+        allow_negative_numbers = true,
+        help_heading = "Accepted from kopf"
+    )]
     pub priority: Option<i64>,
     /// Ignored: there are no Python modules to load
     #[arg(short, long = "module", value_name = "MODULE", help_heading = "Accepted from kopf")]

@@ -101,12 +101,14 @@ fn matches(pattern: &str, name: &str) -> bool {
     let mut characters = name.chars();
     match first {
         '*' => {
-            matches(rest.as_str(), name) || characters.next().is_some_and(|_| matches(pattern, characters.as_str()))
+            matches(rest.as_str(), name)
+                || characters.next().is_some_and(|_| matches(pattern, characters.as_str()))
         }
         '[' => {
             let (set, after) = rest.as_str().split_once(']').unwrap_or((rest.as_str(), ""));
             let (negated, set) = set.strip_prefix('!').map_or((false, set), |set| (true, set));
-            characters.next().is_some_and(|c| set.contains(c) != negated) && matches(after, characters.as_str())
+            characters.next().is_some_and(|c| set.contains(c) != negated)
+                && matches(after, characters.as_str())
         }
         _ => {
             let next = characters.next();

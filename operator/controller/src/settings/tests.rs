@@ -48,14 +48,40 @@ fn the_arguments_of_the_upstream_chart() {
 #[test]
 fn every_argument_of_kopf() {
     let settings = run(&[
-        "run", "-L", "http://:1/", "-n", "a", "-n", "b", "-P", "peers", "-p", "-5", "-m", "one", "-m", "two",
-        "--standalone", "--dev", "-v", "-d", "-q", "--log-format", "[%(levelname)s]", "--log-prefix",
-        "--no-log-prefix", "--log-refkey", "ref", "controller.py",
+        "run",
+        "-L",
+        "http://:1/",
+        "-n",
+        "a",
+        "-n",
+        "b",
+        "-P",
+        "peers",
+        "-p",
+        "-5",
+        "-m",
+        "one",
+        "-m",
+        "two",
+        "--standalone",
+        "--dev",
+        "-v",
+        "-d",
+        "-q",
+        "--log-format",
+        "[%(levelname)s]",
+        "--log-prefix",
+        "--no-log-prefix",
+        "--log-refkey",
+        "ref",
+        "controller.py",
     ]);
     assert!(!settings.leader_election(), "--standalone is kopf's word for it");
     assert_eq!(settings.log_filter(), "debug");
     let warnings = settings.warnings().join("\n");
-    for ignored in ["--dev", "--peering", "--priority", "--module", "--log-refkey", "Python files", "[%(levelname)s]"] {
+    for ignored in
+        ["--dev", "--peering", "--priority", "--module", "--log-refkey", "Python files", "[%(levelname)s]"]
+    {
         assert!(warnings.contains(ignored), "{ignored} is not in: {warnings}");
     }
 }

@@ -29,7 +29,8 @@ where
         let mut line = Line(Map::new());
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
             let extensions = span.extensions();
-            let fields = extensions.get::<FormattedFields<N>>().map(|fields| fields.as_str()).unwrap_or_default();
+            let fields =
+                extensions.get::<FormattedFields<N>>().map(|fields| fields.as_str()).unwrap_or_default();
             if let Ok(Value::Object(fields)) = serde_json::from_str(fields) {
                 line.0.extend(fields);
             }

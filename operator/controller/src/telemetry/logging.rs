@@ -20,7 +20,9 @@ static CONTROL: OnceLock<LogControl> = OnceLock::new();
 #[derive(Debug, Error)]
 pub enum LoggingError {
     /// Not a filter.
-    #[error("failed to read log filter {filter:?}: give error, warn, info, debug or trace, or directives as info,kube=warn")]
+    #[error(
+        "failed to read log filter {filter:?}: give error, warn, info, debug or trace, or directives as info,kube=warn"
+    )]
     Filter {
         /// What was given.
         filter: String,

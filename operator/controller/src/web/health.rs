@@ -117,7 +117,10 @@ mod tests {
 
     #[test]
     fn a_dead_watch_and_a_stuck_runtime_are() {
-        assert_eq!(problems(1, &[watch(5.0, None), watch(601.0, None)]), ["the watch of Pod is dead: silent for 601 s"]);
+        assert_eq!(
+            problems(1, &[watch(5.0, None), watch(601.0, None)]),
+            ["the watch of Pod is dead: silent for 601 s"]
+        );
         assert_eq!(problems(61, &[]), ["no task was run for 61 s"]);
     }
 

@@ -12,12 +12,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
+use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -92,7 +92,10 @@ fn router(health_path: &str, probes: Probes) -> Router {
 
 async fn health(State(probes): State<Probes>) -> Response {
     let health = (probes.health)();
-    (code(health.is_good()), Json(health)).into_response()
+    match serde_json::to_string(&health) {
+        Ok(text) => (code(health.is_good()), [(CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn readiness(State(probes): State<Probes>) -> Response {

@@ -21,10 +21,18 @@ impl Readiness {
     /// Judges the state of the operator. Pure. `complete` says whether all watches have delivered their first
     /// list; `notice` is the election's.
     #[must_use]
-    pub fn of(preflight: &Preflight, watches: &[WatchHealth], complete: bool, notice: Option<String>) -> Self {
+    pub fn of(
+        preflight: &Preflight,
+        watches: &[WatchHealth],
+        complete: bool,
+        notice: Option<String>,
+    ) -> Self {
         let mut obstacles: Vec<String> = preflight.missing.iter().map(ToString::to_string).collect();
         for watch in watches {
-            let place = watch.namespace.as_ref().map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
+            let place = watch
+                .namespace
+                .as_ref()
+                .map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
             match (&watch.last_error, watch.seconds_failing) {
                 (Some(error), Some(seconds)) if seconds >= FAILING || !watch.ready => obstacles.push(format!(
                     "the watch of {} in {place} has failed for {seconds:.0} s and is tried again: {error}",
@@ -101,7 +109,9 @@ mod tests {
         let waiting = Readiness::of(&fine, &[watch(false, None)], false, None);
         assert_eq!(waiting.obstacles, ["waiting for the first list of Pod in namespace team-a"]);
         let failing = Readiness::of(&fine, &[watch(false, Some(3.0))], false, None);
-        assert!(failing.obstacles[0].contains("failed for 3 s") && failing.obstacles[0].contains("forbidden"));
+        assert!(
+            failing.obstacles[0].contains("failed for 3 s") && failing.obstacles[0].contains("forbidden")
+        );
     }
 
     #[test]

@@ -16,7 +16,11 @@ use crate::writer::{Creation, Lane, WriteError};
 ///
 /// An object that already exists although the cache did not show it is seen on its watch soon; nothing is lost
 /// by taking it for made.
-pub(super) async fn apply(ctx: &Context, key: &ObjectKey, plan: &ClusterPlan) -> Result<Option<Obstacle>, WriteError> {
+pub(super) async fn apply(
+    ctx: &Context,
+    key: &ObjectKey,
+    plan: &ClusterPlan,
+) -> Result<Option<Obstacle>, WriteError> {
     match write(ctx, key, plan).await {
         Ok(()) => Ok(None),
         Err(error) => refusal(error).map(Some),

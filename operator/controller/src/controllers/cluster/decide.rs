@@ -45,7 +45,12 @@ pub fn decide(snapshot: &ClusterSnapshot, standing: Option<&StandingRefusal>) ->
     plan
 }
 
-fn decide_service(live: Option<&ServiceRecord>, cluster: &DaskCluster, name: &ClusterName, plan: &mut ClusterPlan) {
+fn decide_service(
+    live: Option<&ServiceRecord>,
+    cluster: &DaskCluster,
+    name: &ClusterName,
+    plan: &mut ClusterPlan,
+) {
     let Some(live) = live else {
         plan.service = Some(Box::new(build::scheduler_service(cluster, name)));
         return;
@@ -77,7 +82,8 @@ fn decide_deployment(
         plan.obstacle = Some(name_taken("Deployment", &live.name, live.owner_uid.as_deref()));
     } else if !live.recreates {
         // Made by dask-kubernetes; changing the strategy alone restarts nothing.
-        plan.deployment_patch = Some(json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}));
+        plan.deployment_patch =
+            Some(json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}));
     }
 }
 

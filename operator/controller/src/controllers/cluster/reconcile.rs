@@ -36,7 +36,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     }
     let now = reconcile::now();
     let uid = cluster.uid().unwrap_or_default();
-    let mut before = ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
+    let mut before =
+        ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
     let generation = cluster.metadata.generation;
     let standing = ctx.cluster_obstacles.standing(&key, generation, now);
     let mut plan = decide(&snapshot, standing.as_ref());

@@ -55,7 +55,11 @@ pub fn status(
 }
 
 /// The phase, in dask-kubernetes' meaning. `Running` is never left: clients would take the cluster for broken.
-fn phase(snapshot: &ClusterSnapshot, obstacle: Option<&Obstacle>, previous: Option<ClusterPhase>) -> ClusterPhase {
+fn phase(
+    snapshot: &ClusterSnapshot,
+    obstacle: Option<&Obstacle>,
+    previous: Option<ClusterPhase>,
+) -> ClusterPhase {
     if obstacle.is_some_and(|obstacle| obstacle.reason == Reason::InvalidName) {
         return ClusterPhase::Error;
     }

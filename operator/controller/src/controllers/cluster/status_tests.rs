@@ -34,7 +34,11 @@ fn running_needs_only_the_service() {
 #[rstest]
 #[case(false, ClusterPhase::Pending, "WaitingForLoadBalancer")]
 #[case(true, ClusterPhase::Running, "AllReady")]
-fn a_load_balancer_needs_its_address(#[case] ingress: bool, #[case] phase: ClusterPhase, #[case] reason: &str) {
+fn a_load_balancer_needs_its_address(
+    #[case] ingress: bool,
+    #[case] phase: ClusterPhase,
+    #[case] reason: &str,
+) {
     let mut snapshot = made(PodState::Ready);
     let service = Arc::make_mut(snapshot.service.as_mut().unwrap());
     service.spec.type_ = Some("LoadBalancer".into());
@@ -73,7 +77,10 @@ fn the_scheduler_condition(#[case] pod: PodRecord, #[case] expected: (&str, &str
 }
 
 #[rstest]
-#[case("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3", "QuotaExceeded")]
+#[case(
+    "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3",
+    "QuotaExceeded"
+)]
 #[case("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"", "AdmissionRefused")]
 fn a_pod_that_cannot_be_made(#[case] message: &str, #[case] reason: &str) {
     let mut snapshot = made(PodState::Ready);

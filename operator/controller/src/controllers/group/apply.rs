@@ -62,7 +62,11 @@ async fn create_one(
 }
 
 /// Deletes these workers, each only if it is still the pod that was meant.
-pub(super) async fn remove(ctx: &Context, group: &DaskWorkerGroup, removals: &[Removal]) -> Result<(), WriteError> {
+pub(super) async fn remove(
+    ctx: &Context,
+    group: &DaskWorkerGroup,
+    removals: &[Removal],
+) -> Result<(), WriteError> {
     let namespace = group.namespace().unwrap_or_default();
     let deletions = removals.iter().map(|removal| async {
         let key = ObjectKey::new(namespace.as_str(), removal.name.as_str());

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup, DaskWorkerGroupStatus, GroupName, Reason, WorkerFailures};
+use dask_operator_api::{
+    DaskCluster, DaskWorkerGroup, DaskWorkerGroupStatus, GroupName, Reason, WorkerFailures,
+};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -54,7 +56,11 @@ pub struct Removal {
 
 impl Removal {
     fn of(worker: &PodRecord) -> Self {
-        Self { name: worker.name.to_string(), uid: worker.uid.to_string(), failed: worker.state == PodState::Failed }
+        Self {
+            name: worker.name.to_string(),
+            uid: worker.uid.to_string(),
+            failed: worker.state == PodState::Failed,
+        }
     }
 }
 
@@ -72,7 +78,10 @@ pub fn decide(
         return GroupPlan::default();
     }
     let workers = &snapshot.members.workers;
-    let mut plan = GroupPlan { failures: failures::observe(status.failures.as_ref(), workers, now), ..GroupPlan::default() };
+    let mut plan = GroupPlan {
+        failures: failures::observe(status.failures.as_ref(), workers, now),
+        ..GroupPlan::default()
+    };
     let cluster = match owning_cluster(snapshot) {
         Ok(cluster) => cluster,
         Err(obstacle) => {
@@ -90,7 +99,8 @@ pub fn decide(
         workers.iter().filter(|worker| worker.state == PodState::Failed).partition(|worker| waits(worker));
 
     plan.remove.extend(done.into_iter().map(|worker| Removal::of(worker)));
-    plan.remove.extend(choose_to_remove(workers, live.saturating_sub(desired)).into_iter().map(|w| Removal::of(w)));
+    plan.remove
+        .extend(choose_to_remove(workers, live.saturating_sub(desired)).into_iter().map(|w| Removal::of(w)));
     plan.requeue_after = pause.filter(|_| !waiting.is_empty());
 
     let missing = desired.saturating_sub(live + waiting.len());
@@ -103,7 +113,8 @@ pub fn decide(
         return plan;
     }
     let newest = workers.iter().map(|worker| worker.created).max();
-    let batch_pause = newest.filter(|_| allocation.batch_size.is_some()).and_then(|t| until(t + allocation.delay, now));
+    let batch_pause =
+        newest.filter(|_| allocation.batch_size.is_some()).and_then(|t| until(t + allocation.delay, now));
     if batch_pause.is_some() {
         plan.requeue_after = earlier(plan.requeue_after, batch_pause);
         return plan;
@@ -134,9 +145,10 @@ fn owning_cluster(snapshot: &GroupSnapshot) -> Result<&DaskCluster, Obstacle> {
         return Err(Obstacle::new(Reason::InvalidName, format!("spec.cluster: {error}")));
     }
     let going = cluster.metadata.deletion_timestamp.is_some();
-    let earlier = group.owner_references().iter().any(|owner| {
-        owner.kind == "DaskCluster" && Some(&owner.uid) != cluster.metadata.uid.as_ref()
-    });
+    let earlier = group
+        .owner_references()
+        .iter()
+        .any(|owner| owner.kind == "DaskCluster" && Some(&owner.uid) != cluster.metadata.uid.as_ref());
     if going || earlier {
         let message = format!("the group belongs to a DaskCluster \"{name}\" that is being deleted");
         return Err(Obstacle::new(Reason::WaitingForDeletion, message));

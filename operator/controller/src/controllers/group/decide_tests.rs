@@ -23,7 +23,8 @@ fn an_empty_group_is_filled() {
 
 #[test]
 fn a_full_group_is_left_alone() {
-    let workers = vec![worker(1, PodState::Ready), worker(2, PodState::Pending), worker(3, PodState::Starting)];
+    let workers =
+        vec![worker(1, PodState::Ready), worker(2, PodState::Pending), worker(3, PodState::Starting)];
     assert_eq!(plan(&snapshot(3, workers)), GroupPlan::default());
 }
 

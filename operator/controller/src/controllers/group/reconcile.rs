@@ -42,7 +42,8 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     }
     let now = reconcile::now();
     let uid = group.uid().unwrap_or_default();
-    let before = ctx.group_status.newest(&key, &uid, resource_version(&group.metadata), group.status.as_ref());
+    let before =
+        ctx.group_status.newest(&key, &uid, resource_version(&group.metadata), group.status.as_ref());
     let standing = ctx.group_obstacles.standing(&key, group.metadata.generation, now);
     let mut plan = decide(&snapshot, &before, standing.as_ref(), ctx.settings.worker_allocation(), now);
 
@@ -73,7 +74,9 @@ async fn create_workers(
     plan: &GroupPlan,
     now: jiff::Timestamp,
 ) -> Result<Option<(Obstacle, Duration)>, ReconcileError> {
-    let (Some(cluster), Ok(name)) = (&snapshot.cluster, key.name.parse::<GroupName>()) else { return Ok(None) };
+    let (Some(cluster), Ok(name)) = (&snapshot.cluster, key.name.parse::<GroupName>()) else {
+        return Ok(None);
+    };
     if plan.create.is_empty() {
         return Ok(None);
     }
@@ -101,7 +104,10 @@ fn announce_scaling(ctx: &Context, snapshot: &GroupSnapshot, plan: &GroupPlan) {
         info!(group = %ObjectKey::of(&**group), removed = excess.len(), desired, "workers removed");
         let shown = excess.iter().take(10).copied().collect::<Vec<_>>().join(", ");
         let more = if excess.len() > 10 { ", …" } else { "" };
-        tell(Reason::ScaledDown, format!("removed {} workers to reach {desired}: {shown}{more}", excess.len()));
+        tell(
+            Reason::ScaledDown,
+            format!("removed {} workers to reach {desired}: {shown}{more}", excess.len()),
+        );
     } else if replaced > 0 {
         tell(Reason::WorkerReplaced, format!("replaced {replaced} failed workers"));
     } else if !plan.create.is_empty() && group.status.is_some() {

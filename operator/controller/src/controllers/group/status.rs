@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use dask_operator_api::{ConditionType, Conditions, DaskWorkerGroupStatus, GroupName, Reason, WorkerFailures};
+use dask_operator_api::{
+    ConditionType, Conditions, DaskWorkerGroupStatus, GroupName, Reason, WorkerFailures,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -51,7 +53,8 @@ fn finding(
     let live = counts.live();
     let tally = format!("{} of {desired} workers are ready", counts.ready);
     if let Some(obstacle) = obstacle {
-        let message = if live > 0 { format!("{tally}; {}", obstacle.message) } else { obstacle.message.clone() };
+        let message =
+            if live > 0 { format!("{tally}; {}", obstacle.message) } else { obstacle.message.clone() };
         return (false, obstacle.reason, message);
     }
     if live < desired
@@ -67,11 +70,19 @@ fn finding(
         return (false, reason, message);
     }
     if let Some((reason, count, message)) = commonest_problem(members) {
-        let message = if count > 1 { format!("{tally}; {count} workers, such as: {message}") } else { format!("{tally}; {message}") };
+        let message = if count > 1 {
+            format!("{tally}; {count} workers, such as: {message}")
+        } else {
+            format!("{tally}; {message}")
+        };
         return (false, reason, message);
     }
     match (counts.ready == desired, live > desired) {
-        (_, true) => (counts.ready >= desired, Reason::Scaling, format!("{tally}; {} are being removed", live - desired)),
+        (_, true) => (
+            counts.ready >= desired,
+            Reason::Scaling,
+            format!("{tally}; {} are being removed", live - desired),
+        ),
         (true, _) if desired == 0 => (true, Reason::ScaledToZero, "no workers are wanted".to_owned()),
         (true, _) => (true, Reason::AllReady, tally),
         (false, _) => (false, Reason::Starting, tally),

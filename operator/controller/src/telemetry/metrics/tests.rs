@@ -41,7 +41,8 @@ fn what_is_registered_is_what_the_list_says() {
             _ => Type::Gauge,
         };
         assert_eq!((type_, family.help()), (definition.type_, definition.help), "{}", definition.name);
-        let labels: BTreeSet<&str> = family.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
+        let labels: BTreeSet<&str> =
+            family.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
         assert_eq!(labels, definition.labels.iter().copied().collect(), "{}", definition.name);
     }
 }

@@ -15,8 +15,6 @@ pub fn default_group(cluster: &DaskCluster, name: &ClusterName) -> DaskWorkerGro
         DaskWorkerGroupSpec { cluster: cluster.name_any(), worker },
     );
     group.metadata = metadata::of_default_group(cluster, &name.default_group());
-    group
-        .annotations_mut()
-        .insert(PROPAGATED_REPLICAS.to_owned(), cluster.spec.worker.replicas.to_string());
+    group.annotations_mut().insert(PROPAGATED_REPLICAS.to_owned(), cluster.spec.worker.replicas.to_string());
     group
 }

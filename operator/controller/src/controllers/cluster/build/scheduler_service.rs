@@ -24,7 +24,8 @@ pub fn scheduler_service(cluster: &DaskCluster, name: &ClusterName) -> Service {
 /// such a default. Lists are compared in order and replaced whole.
 #[must_use]
 pub fn service_patch(wanted: &ServiceSpec, live: &ServiceSpec) -> Option<Value> {
-    let (Ok(Value::Object(wanted)), Ok(live)) = (serde_json::to_value(wanted), serde_json::to_value(live)) else {
+    let (Ok(Value::Object(wanted)), Ok(live)) = (serde_json::to_value(wanted), serde_json::to_value(live))
+    else {
         return None;
     };
     let mut patch = serde_json::Map::new();
@@ -32,7 +33,8 @@ pub fn service_patch(wanted: &ServiceSpec, live: &ServiceSpec) -> Option<Value> 
         let live = live.get(&key).unwrap_or(&Value::Null);
         let exact = key == "selector" && live != &value;
         if exact || !contains(live, &value) {
-            let stale = live.as_object().into_iter().flatten().filter(|(key, _)| value.get(key.as_str()).is_none());
+            let stale =
+                live.as_object().into_iter().flatten().filter(|(key, _)| value.get(key.as_str()).is_none());
             let mut replacement = value.clone();
             if let Value::Object(fields) = &mut replacement {
                 fields.extend(stale.map(|(key, _)| (key.clone(), Value::Null)));

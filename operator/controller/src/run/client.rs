@@ -1,0 +1,53 @@
+//! How to reach the API server.
+
+use std::time::Duration;
+
+use kube::client::ClientBuilder;
+use kube::config::InferConfigError;
+use kube::{Client, Config};
+use thiserror::Error;
+
+/// Longest time to connect.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest silence on a connection: more than that on a watch, which is bookmarked about every minute. Single calls
+/// have shorter limits of their own.
+const READ: Duration = Duration::from_secs(300);
+/// Longest time to send.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// No client can be made.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// It is not known where the API server is.
+    #[error("failed to find the API server: run in a pod with a service account, or set KUBECONFIG")]
+    Config(#[from] InferConfigError),
+    /// The configuration is contradictory.
+    #[error("failed to make a client for {url}")]
+    Client {
+        /// Address of the API server.
+        url: String,
+        /// What is wrong.
+        source: Box<kube::Error>,
+    },
+}
+
+/// A client for the API server of the pod, or that of `KUBECONFIG`.
+///
+/// # Errors
+/// When none is known, or its configuration is contradictory. It is not contacted.
+pub async fn client() -> Result<Client, ClientError> {
+    let config = patient(Config::infer().await?);
+    let url = config.cluster_url.to_string();
+    let builder = ClientBuilder::try_from(config)
+        .map_err(|source| ClientError::Client { url, source: Box::new(source) })?;
+    Ok(builder.build())
+}
+
+fn patient(mut config: Config) -> Config {
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(READ);
+    config.write_timeout = Some(WRITE);
+    // Otherwise the time that a connection was idle counts too.
+    config.reset_reader_on_write = true;
+    config
+}
