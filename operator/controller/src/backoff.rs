@@ -53,7 +53,7 @@ impl ErrorClass {
 }
 
 /// An entry this old is of an object that was deleted: a failing one is tried again long before.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(900);
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
 
 #[derive(Debug)]
 struct Failures {

@@ -122,7 +122,8 @@ fn writes_of(name: &str) -> serde_json::Result<FlowSchema> {
 /// The administrator's kubeconfig with another user.
 fn write_kubeconfig(admin: &Path, path: &Path, token: &str) -> Result<()> {
     let mut kubeconfig = serde_json::to_value(Kubeconfig::read_from(admin)?)?;
-    let user = kubeconfig.pointer_mut("/users/0/user").context("the administrator's kubeconfig has no user")?;
+    let user =
+        kubeconfig.pointer_mut("/users/0/user").context("the administrator's kubeconfig has no user")?;
     *user = json!({"token": token});
     let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
     Ok(file.write_all(&serde_json::to_vec(&kubeconfig)?)?)

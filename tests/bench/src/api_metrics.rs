@@ -29,7 +29,10 @@ impl ApiMetrics {
     #[must_use]
     pub fn dispatched(&self, flow_schema: &str) -> f64 {
         let samples = samples(&self.text, "apiserver_flowcontrol_dispatched_requests_total");
-        samples.filter(|(labels, _)| label(labels, "flow_schema") == flow_schema).map(|(_, value)| value).sum()
+        samples
+            .filter(|(labels, _)| label(labels, "flow_schema") == flow_schema)
+            .map(|(_, value)| value)
+            .sum()
     }
 
     /// Requests about resources so far, of all clients. Watches, and the leases by which the API server tells that
@@ -38,7 +41,8 @@ impl ApiMetrics {
     pub fn requests(&self) -> Requests {
         let mut requests = Requests::new();
         for (labels, value) in samples(&self.text, "apiserver_request_total") {
-            let [verb, resource, part, code] = ["verb", "resource", "subresource", "code"].map(|key| label(labels, key));
+            let [verb, resource, part, code] =
+                ["verb", "resource", "subresource", "code"].map(|key| label(labels, key));
             if ["", "leases"].contains(&resource) || ["WATCH", "CONNECT"].contains(&verb) {
                 continue;
             }
@@ -67,7 +71,8 @@ fn samples<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, f
 
 /// The value of a label, empty without one.
 fn label<'a>(labels: &'a str, key: &str) -> &'a str {
-    let value = labels.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix("=\"")?.strip_suffix('"'));
+    let value =
+        labels.split(',').find_map(|pair| pair.strip_prefix(key)?.strip_prefix("=\"")?.strip_suffix('"'));
     value.unwrap_or_default()
 }
 
@@ -117,7 +122,9 @@ mod tests {
 
     #[test]
     fn only_what_grew_is_a_difference() {
-        let of = |pairs: &[(&str, f64)]| -> Requests { pairs.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect() };
+        let of = |pairs: &[(&str, f64)]| -> Requests {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect()
+        };
         let (before, after) = (of(&[("a", 1.0), ("b", 2.0)]), of(&[("a", 1.0), ("b", 5.0), ("c", 1.0)]));
         assert_eq!(between(&before, &after), of(&[("b", 3.0), ("c", 1.0)]));
     }

@@ -1,17 +1,23 @@
 //! Measures the operator against a raw writer: a client that writes the same objects without thinking.
 //!
 //! Both work on one real API server without controllers and nodes, in one run, with the same client settings and
-//! the same number of calls in flight. What is compared are ratios, because machines differ and are noisy.
+//! the same number of calls in flight. What is compared are ratios, because machines differ and are noisy: the
+//! sides take turns, in changing order, and every round has a namespace of its own.
 
-#![allow(clippy::print_stdout, reason = "a bench prints what it measures as it goes")]
-
+pub mod accounts;
+pub mod api_metrics;
+pub mod bench;
+pub mod driver;
 pub mod observer;
 pub mod operator;
+pub mod pairs;
+pub mod processes;
 pub mod raw_writer;
 pub mod results;
 pub mod scenarios;
 pub mod server;
 pub mod statistics;
+pub mod wait;
 pub mod workload;
 
 /// Calls in flight, of the raw writer as of the operator (its `--max-in-flight`).

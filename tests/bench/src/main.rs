@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
-use dask_operator_bench::results::table;
-use dask_operator_bench::scenarios::{Bench, Size};
-use dask_operator_bench::{operator, server};
+use clap::Parser;
+use dask_operator_bench::bench::{Bench, Size};
+use dask_operator_bench::results::{Figure, Measurement, table};
+use dask_operator_bench::{operator, scenarios, server};
 
 /// Measures the operator against a raw writer on one API server.
 #[derive(Debug, Parser)]
@@ -15,20 +15,15 @@ struct Arguments {
     /// A short run that only shows that the bench works
     #[arg(long)]
     quick: bool,
-    /// Only these scenarios
-    #[arg(long, value_enum)]
-    only: Vec<Scenario>,
-    /// Where the figures go
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bench/results.json"))]
-    json: PathBuf,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    CreateClusters,
-    ScaleUp,
-    Running,
-    Memory,
+    /// Only this figure; repeatable
+    #[arg(long, value_name = "NAME")]
+    only: Vec<Figure>,
+    /// Where the figures go [default: target/bench/results.json]
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+    /// The operator's program [default: build it]
+    #[arg(long, value_name = "PATH")]
+    operator: Option<PathBuf>,
 }
 
 #[expect(clippy::print_stdout, reason = "the table is the product")]
@@ -37,33 +32,54 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     // The one provider, as in the operator; an error would say that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let program = operator::program()?;
-    let folder = arguments.json.parent().context("--json names no file")?;
-    fs::create_dir_all(folder)?;
+    let json = arguments.json.clone();
+    let json = json.unwrap_or_else(|| testbed::workspace::root().join("target/bench/results.json"));
+    let folder = json.parent().context("--json names no file")?;
+    fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    let log = folder.join("operator.log");
+    fs::write(&log, "").with_context(|| format!("failed to write {}", log.display()))?;
 
-    let size = if arguments.quick { Size::QUICK } else { Size::FULL };
-    let mut bench = Bench::new(server::Server::start().await?, program, folder.join("operator.log"), size);
-    let wanted = |scenario| arguments.only.is_empty() || arguments.only.contains(&scenario);
-    let mut figures = Vec::new();
-    if wanted(Scenario::CreateClusters) {
-        figures.push(bench.create_clusters().await.context("create-clusters")?);
-    }
-    if wanted(Scenario::ScaleUp) {
-        figures.push(bench.scale_up().await.context("scale-up")?);
-    }
-    if wanted(Scenario::Running) {
-        figures.push(bench.running().await.context("running-p99")?);
-    }
-    if wanted(Scenario::Memory) {
-        figures.extend(bench.memory_and_rest().await.context("memory")?);
-    }
-    bench.finish().await?;
+    let program = arguments.operator.clone().map_or_else(operator::build, Ok)?;
+    let (name, size) = if arguments.quick { ("bench-quick", Size::QUICK) } else { ("bench", Size::FULL) };
+    let measured = tokio::select! {
+        measured = run(&arguments.only, name, size, program, log) => measured,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    testbed::down(name).await.context("failed to stop the API server")?;
+    let figures = measured?;
 
-    fs::write(&arguments.json, serde_json::to_string_pretty(&figures)? + "\n")?;
-    println!("\n{}", table(&figures));
+    let text = serde_json::to_string_pretty(&figures)? + "\n";
+    fs::write(&json, text).with_context(|| format!("failed to write {}", json.display()))?;
+    println!("{}", table(&figures));
     if arguments.quick {
         println!("A quick run: the figures mean nothing.");
     }
-    println!("written to {}", arguments.json.display());
+    println!("written to {}", json.display());
     Ok(())
+}
+
+async fn run(
+    only: &[Figure],
+    name: &str,
+    size: Size,
+    program: PathBuf,
+    log: PathBuf,
+) -> Result<Vec<Measurement>> {
+    let mut bench = Bench::new(server::Server::start(name).await?, program, log, size);
+    let wanted = |figure: Figure| only.is_empty() || only.contains(&figure);
+    let mut figures = Vec::new();
+    if wanted(Figure::CreateClusters) {
+        figures.push(scenarios::create_clusters(&mut bench).await.context("create-clusters")?);
+    }
+    if wanted(Figure::ScaleUp) {
+        figures.push(scenarios::scale_up(&mut bench).await.context("scale-up")?);
+    }
+    if [Figure::RssPerPod, Figure::RssIdle, Figure::WritesAtRest].into_iter().any(wanted) {
+        let all = scenarios::memory_and_rest(&mut bench).await.context("memory and writes at rest")?;
+        figures.extend(all.into_iter().filter(|measurement| wanted(measurement.name)));
+    }
+    if wanted(Figure::RunningP99) {
+        figures.push(scenarios::time_to_running(&mut bench).await.context("running-p99")?);
+    }
+    Ok(figures)
 }

@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::IN_FLIGHT;
-use crate::server::{Server, wait_for};
+use crate::wait::wait_for;
 
 /// A running operator; it ends when this is dropped.
 #[derive(Debug)]
@@ -19,18 +18,18 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts the operator and waits until its caches are filled.
+    /// Starts the operator and waits until it is ready.
     ///
     /// # Errors
     /// When it does not become ready.
-    pub async fn start(server: &Server, program: &Path, log: &Path) -> Result<Self> {
+    pub async fn start(program: &Path, kubeconfig: &Path, log: &Path) -> Result<Self> {
         let port = free_port().await?;
         let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let process = Command::new(program)
-            .args(["run", "--all-namespaces", "--leader-elect=false", "--log-level=warn"])
+            .args(["run", "--all-namespaces", "--leader-elect=false"])
             .arg(format!("--max-in-flight={IN_FLIGHT}"))
             .arg(format!("--liveness=http://127.0.0.1:{port}/healthz"))
-            .env("KUBECONFIG", server.kubeconfig())
+            .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -43,45 +42,45 @@ impl Operator {
         Ok(operator)
     }
 
-    /// Its resident memory, in bytes.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn resident_bytes(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        resident_bytes(&status).context("/proc/<pid>/status has no VmRSS")
-    }
-
-    /// The CPU time that it has used.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn cpu_time(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        cpu_time(&stat).context("/proc/<pid>/stat has no times")
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 }
 
 impl Drop for Operator {
     fn drop(&mut self) {
+        // Either fails only if it has ended by itself, which the measurement noticed.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Where the operator is: `OPERATOR_BINARY`, or what `make image` built.
+/// Builds the operator as it is shipped, with Cargo; returns at once when it is built already.
 ///
 /// # Errors
-/// When it is not there.
-pub fn program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("OPERATOR_BINARY") {
-        return Ok(path.into());
-    }
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-    let built = format!("{}-unknown-linux-gnu/release/dask-operator", std::env::consts::ARCH);
-    let path = target.join(built);
-    anyhow::ensure!(path.exists(), "{} is missing: run `make image`, or set OPERATOR_BINARY", path.display());
-    Ok(path)
+/// When it does not build.
+pub fn build() -> Result<PathBuf> {
+    let root = testbed::workspace::root();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let version = Command::new("rustc").arg("-vV").output().context("failed to run rustc")?;
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let target = host(&version).context("`rustc -vV` names no host")?;
+    let built = Command::new(cargo)
+        .current_dir(&root)
+        .args(["build", "--quiet", "--release", "--package", "dask-operator", "--target", target])
+        // As `make image` does, so that the very program of the image is measured.
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .status()
+        .context("failed to run cargo")?;
+    ensure!(built.success(), "failed to build dask-operator");
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(folder.join(target).join("release/dask-operator"))
+}
+
+fn host(version: &str) -> Option<&str> {
+    version.lines().find_map(|line| line.strip_prefix("host: "))
 }
 
 async fn free_port() -> Result<u16> {
@@ -96,30 +95,35 @@ async fn is_ready(port: u16) -> Result<bool> {
     Ok(answer.starts_with("HTTP/1.1 200"))
 }
 
-fn resident_bytes(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kilobytes * 1024.0)
-}
-
-/// Fields 14 and 15 of proc(5), in ticks of 10 ms.
-fn cpu_time(stat: &str) -> Option<Duration> {
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    Some(Duration::from_millis(ticks * 10))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn memory_and_time_of_a_process() {
-        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t   12 kB\n"), Some(12.0 * 1024.0));
-        assert_eq!(resident_bytes("Name:\tx\n"), None);
-        let stat = "1 (a (b) c) S 0 1 1 0 -1 0 0 0 0 0 150 50 0 0 20";
-        assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
-        let own = fs::read_to_string("/proc/self/stat").unwrap();
-        assert!(cpu_time(&own).is_some());
+    fn the_host_is_found() {
+        assert_eq!(
+            host("rustc 1.95.0\nhost: x86_64-unknown-linux-gnu\nrelease: 1.95.0\n"),
+            Some("x86_64-unknown-linux-gnu")
+        );
+        assert_eq!(host(""), None);
+    }
+
+    #[tokio::test]
+    async fn only_a_200_is_ready() {
+        for (answer, ready) in
+            [("HTTP/1.1 200 OK\r\n\r\n", true), ("HTTP/1.1 503 Service Unavailable\r\n\r\n", false)]
+        {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let length = stream.read(&mut request).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            });
+            assert_eq!(is_ready(port).await.unwrap(), ready);
+            assert!(server.await.unwrap().starts_with("GET /readyz "));
+        }
     }
 }

@@ -105,8 +105,13 @@ fn parse_stat(stat: &str) -> Option<f64> {
 
 /// All of the first line of /proc/stat but idle and waiting for disks; guests are counted in user time already.
 fn parse_machine(stat: &str) -> Option<f64> {
-    let fields: Vec<f64> =
-        stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+    let fields: Vec<f64> = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace()
+        .filter_map(|f| f.parse().ok())
+        .collect();
     let [user, nice, system, _idle, _iowait, irq, softirq, ..] = fields[..] else { return None };
     Some((user + nice + system + irq + softirq) / TICKS_PER_SECOND)
 }
@@ -127,7 +132,8 @@ pub struct Memory {
 /// # Errors
 /// When it has ended.
 pub fn memory(pid: u32) -> Result<Memory> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} has ended"))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid} has ended"))?;
     parse_status(&status).with_context(|| format!("/proc/{pid}/status has no memory"))
 }
 
@@ -158,7 +164,10 @@ mod tests {
     #[test]
     fn memory_is_in_bytes() {
         let status = "Name:\tx\nVmHWM:\t    20 kB\nVmRSS:\t    12 kB\nRssAnon:\t     8 kB\n";
-        assert_eq!(parse_status(status), Some(Memory { resident: 12_288.0, anonymous: 8_192.0, peak: 20_480.0 }));
+        assert_eq!(
+            parse_status(status),
+            Some(Memory { resident: 12_288.0, anonymous: 8_192.0, peak: 20_480.0 })
+        );
         assert_eq!(parse_status("Name:\tx\n"), None);
     }
 

@@ -3,12 +3,34 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use strum::{Display, EnumString};
+
+/// What is measured. The names stay the same from run to run.
+#[derive(Clone, Copy, Debug, Display, EnumString, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum Figure {
+    /// Rate of objects while many small clusters are created.
+    CreateClusters,
+    /// Rate of pods while one cluster grows.
+    ScaleUp,
+    /// Memory that each worker pod adds.
+    RssPerPod,
+    /// Memory without objects.
+    RssIdle,
+    /// Writes when there is nothing to do.
+    WritesAtRest,
+    /// Time until a cluster is Running.
+    #[serde(rename = "running-p99")]
+    #[strum(serialize = "running-p99")]
+    RunningP99,
+}
 
 /// One measured figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measurement {
-    /// Name that stays the same from run to run.
-    pub name: &'static str,
+    /// What it is of.
+    pub name: Figure,
     /// What was measured.
     pub value: f64,
     /// Unit of `value` and `baseline`.
@@ -28,13 +50,13 @@ pub enum Bar {
     /// The ratio must not be below this.
     RatioAtLeast(f64),
     /// The value must not be above the baseline.
-    ValueAtMostBaseline,
+    AtMostBaseline,
 }
 
 impl Measurement {
     /// A figure and what it is compared with.
     #[must_use]
-    pub fn new(name: &'static str, value: f64, unit: &'static str, baseline: f64, bar: Bar) -> Self {
+    pub fn new(name: Figure, value: f64, unit: &'static str, baseline: f64, bar: Bar) -> Self {
         let ratio = (baseline != 0.0).then(|| value / baseline);
         Self { name, value, unit, baseline, ratio, bar }
     }
@@ -44,14 +66,14 @@ impl Measurement {
     pub fn passes(&self) -> bool {
         match self.bar {
             Bar::RatioAtLeast(least) => self.ratio.is_some_and(|ratio| ratio >= least),
-            Bar::ValueAtMostBaseline => self.value <= self.baseline,
+            Bar::AtMostBaseline => self.value <= self.baseline,
         }
     }
 
     fn bar_text(&self) -> String {
         match self.bar {
             Bar::RatioAtLeast(least) => format!("ratio ≥ {least}"),
-            Bar::ValueAtMostBaseline => format!("≤ {}", number(self.baseline)),
+            Bar::AtMostBaseline => format!("≤ {}", number(self.baseline)),
         }
     }
 }
@@ -69,7 +91,7 @@ pub fn table(measurements: &[Measurement]) -> String {
         let _ = writeln!(
             text,
             "{:<18} {:>10} {:>10} {ratio:>6}  {:<10} {:<12} {}",
-            figure.name,
+            figure.name.to_string(),
             number(figure.value),
             number(figure.baseline),
             figure.unit,
@@ -88,14 +110,28 @@ fn number(value: f64) -> String {
 mod tests {
     use super::*;
 
+    #[rstest::rstest]
+    #[case(Figure::CreateClusters, "create-clusters")]
+    #[case(Figure::ScaleUp, "scale-up")]
+    #[case(Figure::RssPerPod, "rss-per-pod")]
+    #[case(Figure::RssIdle, "rss-idle")]
+    #[case(Figure::WritesAtRest, "writes-at-rest")]
+    #[case(Figure::RunningP99, "running-p99")]
+    fn figures_have_one_name(#[case] figure: Figure, #[case] name: &str) {
+        assert_eq!(name.parse(), Ok(figure));
+        assert_eq!(figure.to_string(), name);
+        assert_eq!(serde_json::to_value(figure).unwrap(), name);
+    }
+
     #[test]
     fn ratios_and_bars() {
-        let rate =
-            |value| Measurement::new("create-clusters", value, "objects/s", 400.0, Bar::RatioAtLeast(0.9));
+        let rate = |value| {
+            Measurement::new(Figure::CreateClusters, value, "objects/s", 400.0, Bar::RatioAtLeast(0.9))
+        };
         assert_eq!(rate(380.0).ratio, Some(0.95));
         assert!(rate(380.0).passes() && !rate(300.0).passes());
         let rest =
-            |value| Measurement::new("writes-at-rest", value, "writes/min", 0.0, Bar::ValueAtMostBaseline);
+            |value| Measurement::new(Figure::WritesAtRest, value, "writes/min", 0.0, Bar::AtMostBaseline);
         assert_eq!(rest(0.0).ratio, None);
         assert!(rest(0.0).passes() && !rest(1.0).passes());
     }
@@ -103,8 +139,8 @@ mod tests {
     #[test]
     fn the_table_says_what_was_missed() {
         let text = table(&[
-            Measurement::new("scale-up", 300.0, "pods/s", 400.0, Bar::RatioAtLeast(0.9)),
-            Measurement::new("running-p99", 0.61, "s", 1.0, Bar::ValueAtMostBaseline),
+            Measurement::new(Figure::ScaleUp, 300.0, "pods/s", 400.0, Bar::RatioAtLeast(0.9)),
+            Measurement::new(Figure::RunningP99, 0.61, "s", 1.0, Bar::AtMostBaseline),
         ]);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].starts_with("scale-up") && lines[1].contains("0.75") && lines[1].ends_with("NO"));
@@ -113,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_json_has_the_agreed_keys() {
-        let figure = Measurement::new("scale-up", 300.0, "pods/s", 400.0, Bar::RatioAtLeast(0.9));
+        let figure = Measurement::new(Figure::ScaleUp, 300.0, "pods/s", 400.0, Bar::RatioAtLeast(0.9));
         let json = serde_json::to_value([figure]).unwrap();
         let expected = serde_json::json!([{
             "name": "scale-up", "value": 300.0, "unit": "pods/s", "baseline": 400.0, "ratio": 0.75,

@@ -20,7 +20,6 @@ use crate::processes::Processes;
 use crate::wait::wait_for;
 
 /// A real API server without controllers and nodes.
-#[derive(Debug)]
 pub struct Server {
     cluster: Cluster,
     /// The administrator's client: of the driver and the observer.
@@ -31,6 +30,12 @@ pub struct Server {
     pub operator: Account,
     /// Its processes.
     pub processes: Processes,
+}
+
+impl Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
 }
 
 /// How many objects there are in a namespace.

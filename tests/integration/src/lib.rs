@@ -24,7 +24,6 @@ pub mod namespace;
 pub mod objects;
 pub mod observer;
 pub mod operator;
-pub mod provisional;
 pub mod scenario;
 pub mod templates;
 pub mod wait;

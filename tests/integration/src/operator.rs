@@ -1,5 +1,6 @@
 //! The operator in process, in a runtime of its own: stopping the runtime is the process' death.
 
+use dask_operator::run::{self, Running};
 use dask_operator::settings::Settings;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
@@ -59,9 +60,7 @@ impl Launch {
 pub struct Operator {
     runtime: Option<Runtime>,
     shutdown: CancellationToken,
-    running: Option<tokio::task::JoinHandle<()>>,
-    metrics: dask_operator::telemetry::Metrics,
-    ready: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    running: Option<Running>,
     /// Its requests.
     pub faults: Faults,
 }
@@ -80,15 +79,15 @@ impl Operator {
         let shutdown = CancellationToken::new();
         let faults = launch.faults.clone();
         let token = shutdown.clone();
-        let metrics = dask_operator::telemetry::Metrics::new().unwrap();
-        let m2 = metrics.clone();
-        let ready = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let r2 = ready.clone();
-        let running = runtime.spawn(async move {
+        let start = runtime.spawn(async move {
             let client = spoiled_client(launch.config, &launch.faults);
-            crate::provisional::run(client, settings, token, m2, r2).await.unwrap();
+            run::start(client, settings, token)
         });
-        Self { runtime: Some(runtime), shutdown, running: Some(running), faults, metrics, ready }
+        let running = start
+            .await
+            .expect("the operator does not panic")
+            .unwrap_or_else(|error| panic!("the operator does not start: {error}"));
+        Self { runtime: Some(runtime), shutdown, running: Some(running), faults }
     }
 
     /// What its readiness probe answers: nothing wrong, or what is.
@@ -96,7 +95,8 @@ impl Operator {
     /// # Errors
     /// When it is not ready: the probe's words.
     pub async fn readiness(&self) -> Result<(), String> {
-        check(self.ready.load(std::sync::atomic::Ordering::SeqCst), || "not ready".to_owned())
+        let (code, text) = self.get("/readyz").await?;
+        check(code == 200, || text)
     }
 
     /// Waits until it is ready.
@@ -106,7 +106,7 @@ impl Operator {
 
     /// All its metrics, in Prometheus' text format.
     pub async fn metrics(&self) -> String {
-        self.metrics.render().unwrap()
+        self.get("/metrics").await.expect("metrics are served").1
     }
 
     /// The sum of a metric over all label sets that contain `labels`.
@@ -122,8 +122,9 @@ impl Operator {
     pub async fn stop(mut self) {
         self.shutdown.cancel();
         let running = self.running.take().expect("it runs");
-        let finished = tokio::time::timeout(crate::PATIENCE, running).await;
-        finished.expect("it stops in time").expect("it does not panic");
+        let finished = self.runtime.as_ref().expect("it runs").spawn(running.wait());
+        let finished = tokio::time::timeout(crate::PATIENCE, finished).await;
+        finished.expect("it stops in time").expect("it does not panic").expect("it stops without an error");
         drop(self);
     }
 
@@ -134,7 +135,7 @@ impl Operator {
     }
 
     async fn get(&self, path: &str) -> Result<(u16, String), String> {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let address = self.running.as_ref().and_then(|running| running.address).ok_or("it has no server")?;
         http_get(address, path).await.map_err(|error| format!("{path}: {error}"))
     }
 }

@@ -3,7 +3,9 @@
 use dask_operator_api::{DaskWorkerGroup, WorkerFailures};
 use integration_tests::kubelet::{Ending, end_pod, wait_until_running};
 use integration_tests::wait::check;
-use integration_tests::{ApiServer, Fault, Faults, Kubelet, Namespace, Observer, Operator, templates, wait_for};
+use integration_tests::{
+    ApiServer, Fault, Faults, Kubelet, Namespace, Observer, Operator, templates, wait_for,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;

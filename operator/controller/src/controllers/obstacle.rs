@@ -12,7 +12,7 @@ use crate::cluster_cache::ObjectKey;
 /// First pause after a refusal; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Something that only a person can put out of the way.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use super::{Event, EventType};
 
 /// The same words about the same object are told again after this time.
-const REPEATED_AFTER: Duration = Duration::from_secs(600);
+const REPEATED_AFTER: Duration = Duration::from_mins(10);
 /// Events about one object: this many at once, then one each interval.
 const OBJECT_BURST: u32 = 10;
 const OBJECT_INTERVAL: Duration = Duration::from_secs(30);
@@ -17,7 +17,7 @@ const OBJECT_INTERVAL: Duration = Duration::from_secs(30);
 const TOTAL_BURST: u32 = 200;
 const TOTAL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often entries that no longer matter are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Whether an Event goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(admitted(Duration::from_secs(29), 50), 0);
         assert_eq!(admitted(Duration::from_secs(30), 50), 1);
         assert_eq!(admitted(Duration::from_secs(100), 50), 2, "at 60 and 90 seconds");
-        assert_eq!(admitted(Duration::from_secs(3_600), 50), 10, "never more than ten saved up");
+        assert_eq!(admitted(Duration::from_hours(1), 50), 10, "never more than ten saved up");
     }
 
     #[test]

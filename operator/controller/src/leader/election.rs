@@ -215,7 +215,7 @@ impl Election {
             Ok(Ok(true)) => info!(lease = %self.name(), "lease released"),
             Ok(Ok(false)) => {}
             Ok(Err(error)) => {
-                warn!(lease = %self.name(), %error, "failed to release the lease; it will expire")
+                warn!(lease = %self.name(), %error, "failed to release the lease; it will expire");
             }
             Err(_) => warn!(lease = %self.name(), "no answer to releasing the lease; it will expire"),
         }

@@ -93,7 +93,7 @@ async fn pass(time: Duration) {
 
 async fn wait_until_leading(leadership: &Leadership) {
     let mut changes = leadership.changes();
-    timeout(Duration::from_secs(60), changes.wait_for(|leads| *leads))
+    timeout(Duration::from_mins(1), changes.wait_for(|leads| *leads))
         .await
         .expect("no leader in a minute")
         .unwrap();
@@ -116,7 +116,7 @@ async fn a_second_candidate_waits_and_takes_over_after_a_release() {
     let (first, stop, task) = api.stand("a");
     wait_until_leading(&first).await;
     let (second, _stop, _task) = api.stand("b");
-    pass(Duration::from_secs(60)).await;
+    pass(Duration::from_mins(1)).await;
     assert!(first.is_leader() && !second.is_leader());
     stop.cancel();
     task.await.unwrap();
@@ -173,7 +173,7 @@ async fn a_right_that_is_taken_away_does_not_make_a_leader() {
     let (follower, _stop, _task) = api.stand("b");
     pass(Duration::from_secs(5)).await;
     api.becomes(Mood::Forbids);
-    pass(Duration::from_secs(60)).await;
+    pass(Duration::from_mins(1)).await;
     assert!(!leader.is_leader() && !follower.is_leader());
 }
 

@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn renewing_keeps_when_it_was_acquired() {
-        let later = wall() + Duration::from_secs(60);
+        let later = wall() + Duration::from_mins(1);
         let renewed = held(Some(&lease(Some("me"), 15)), "me", &Timing::default(), later).spec.unwrap();
         assert_eq!(renewed.lease_transitions, Some(3));
         assert_eq!(renewed.acquire_time, lease(Some("me"), 15).spec.unwrap().acquire_time);

@@ -122,7 +122,7 @@ mod tests {
         .unwrap()
     }
 
-    fn group(labels: serde_json::Value) -> DaskWorkerGroup {
+    fn group(labels: &serde_json::Value) -> DaskWorkerGroup {
         serde_json::from_value(json!({
             "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskWorkerGroup",
             "metadata": {"name": "simple-gpu", "namespace": "ns", "uid": "group-uid", "labels": labels},
@@ -131,15 +131,15 @@ mod tests {
         .unwrap()
     }
 
-    fn map(pairs: &[(&str, &str)]) -> Option<Map> {
-        Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    fn map(pairs: &[(&str, &str)]) -> Map {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
     #[test]
     fn scheduler_objects() {
         let meta = of_scheduler(&cluster(), "simple-scheduler");
         assert_eq!(
-            meta.labels,
+            meta.labels.unwrap(),
             map(&[
                 ("dask.org/cluster-name", "simple"),
                 ("dask.org/component", "scheduler"),
@@ -148,7 +148,7 @@ mod tests {
                 ("test-label", "scheduler"),
             ])
         );
-        assert_eq!(meta.annotations, map(&[("scheduler-note", "y"), ("test-annotation", "x")]));
+        assert_eq!(meta.annotations.clone().unwrap(), map(&[("scheduler-note", "y"), ("test-annotation", "x")]));
         let owner = &meta.owner_references.unwrap()[0];
         assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("DaskCluster", "cluster-uid"));
         assert_eq!((owner.controller, owner.block_owner_deletion), (Some(true), Some(true)));
@@ -158,7 +158,7 @@ mod tests {
     fn default_group() {
         let meta = of_default_group(&cluster(), "simple-default");
         assert_eq!(
-            meta.labels,
+            meta.labels.unwrap(),
             map(&[
                 ("dask.org/cluster-name", "simple"),
                 ("dask.org/component", "workergroup"),
@@ -167,15 +167,15 @@ mod tests {
                 ("worker-sublabel", "w"),
             ])
         );
-        assert_eq!(meta.annotations, map(&[("test-annotation", "x"), ("worker-note", "z")]));
+        assert_eq!(meta.annotations.clone().unwrap(), map(&[("test-annotation", "x"), ("worker-note", "z")]));
     }
 
     #[test]
     fn worker_of_another_group_takes_the_clusters_labels_but_not_its_annotations() {
-        let group = group(json!({"team": "b"}));
+        let group = group(&json!({"team": "b"}));
         let meta = of_worker(&group, &cluster(), "simple-gpu-worker-1", "1");
         assert_eq!(
-            meta.labels,
+            meta.labels.unwrap(),
             map(&[
                 ("dask.org/cluster-name", "simple"),
                 ("dask.org/component", "worker"),
@@ -185,7 +185,7 @@ mod tests {
                 ("test-label", "cluster"),
             ])
         );
-        assert_eq!(meta.annotations, map(&[("kubernetes.dask.org/ordinal", "1")]));
+        assert_eq!(meta.annotations.clone().unwrap(), map(&[("kubernetes.dask.org/ordinal", "1")]));
         assert_eq!(meta.owner_references.unwrap()[0].kind, "DaskWorkerGroup");
     }
 }

@@ -67,8 +67,8 @@ pub fn add_to_worker(pod: &mut PodSpec) {
 
 fn named_port(container: &Container, names: &[&str]) -> Option<IntOrString> {
     let mut ports = container.ports.iter().flatten();
-    let named = ports.find(|port| port.name.as_deref().is_some_and(|name| names.contains(&name)))?;
-    Some(IntOrString::Int(named.container_port))
+    let found = ports.find(|port| port.name.as_deref().is_some_and(|name| names.contains(&name)))?;
+    Some(IntOrString::Int(found.container_port))
 }
 
 fn container_port(container: &Container, names: &[&str], number: i32) -> Option<IntOrString> {

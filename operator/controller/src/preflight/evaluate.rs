@@ -63,7 +63,7 @@ pub(super) struct Denied {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Schema {
     #[serde(default)]
-    properties: BTreeMap<String, Schema>,
+    properties: BTreeMap<String, Self>,
     /// Whatever is not listed is kept as well.
     #[serde(default, rename = "x-kubernetes-preserve-unknown-fields")]
     open: bool,

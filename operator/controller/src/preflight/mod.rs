@@ -24,7 +24,7 @@ use inspect::{Depth, Inspection, Inspector};
 /// Pause between two inspections while something is missing.
 const MISSING_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause between two inspections while all is well.
-const ROUTINE_INTERVAL: Duration = Duration::from_secs(180);
+const ROUTINE_INTERVAL: Duration = Duration::from_mins(3);
 
 /// What the inspections found. Clones follow the same inspections.
 #[derive(Clone, Debug)]

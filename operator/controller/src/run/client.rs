@@ -11,7 +11,7 @@ use thiserror::Error;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest silence on a connection: more than that on a watch, which is bookmarked about every minute. Single calls
 /// have shorter limits of their own.
-const READ: Duration = Duration::from_secs(300);
+const READ: Duration = Duration::from_mins(5);
 /// Longest time to send.
 const WRITE: Duration = Duration::from_secs(30);
 

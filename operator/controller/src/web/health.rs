@@ -14,10 +14,10 @@ use crate::cluster_cache::WatchHealth;
 /// How often the runtime shows that it is alive.
 const BEAT: Duration = Duration::from_secs(1);
 /// A runtime that has not run a task for so long hangs.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// A watch that neither heard anything for so long nor fails, has died. Watches are bookmarked about every minute
 /// and end by themselves within five.
-const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+const LONGEST_SILENCE: Duration = Duration::from_mins(10);
 
 /// Beats as long as the runtime of the operator gets its tasks done.
 #[derive(Clone, Debug)]

@@ -157,7 +157,7 @@ impl Writer {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
-        let request = requests::<K>(key).patch(&key.name, &patch_params(FIELD_MANAGER), &Patch::Merge(patch));
+        let request = requests::<K>(key).patch(&key.name, &patch_params(), &Patch::Merge(patch));
         Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
     }
 
@@ -171,31 +171,10 @@ impl Writer {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
         let patch = json!({ "status": patch });
-        let params = patch_params(FIELD_MANAGER);
+        let params = patch_params();
         let request =
             requests::<K>(key).patch_subresource("status", &key.name, &params, &Patch::Merge(patch));
         Ok(self.call(target::<K>("patch", key), lane, "patch_status", request).await?)
-    }
-
-    /// Creates or changes an object by server-side apply, taking over fields of other owners. `part` tells apart
-    /// the controllers of this operator, each of which owns the fields it applies.
-    ///
-    /// # Errors
-    /// Any [`WriteError`].
-    pub async fn apply<K, T>(
-        &self,
-        key: &ObjectKey,
-        object: &T,
-        part: &str,
-        lane: Lane,
-    ) -> Result<K, WriteError>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
-        T: Serialize + Sync,
-    {
-        let params = PatchParams { force: true, ..patch_params(&format!("{FIELD_MANAGER}/{part}")) };
-        let request = requests::<K>(key).patch(&key.name, &params, &Patch::Apply(object));
-        Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
     }
 
     /// Deletes the object with this name and UID; one that was made again under the same name is spared.
@@ -327,8 +306,8 @@ fn requests<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> Request {
     Request::new(K::url_path(&(), Some(&key.namespace)))
 }
 
-fn patch_params(manager: &str) -> PatchParams {
-    PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() }
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 #[cfg(test)]

@@ -168,35 +168,27 @@ async fn patches_go_where_they_belong() {
         "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskCluster", "metadata": {"name": "x", "namespace": "ns"},
         "spec": {"scheduler": {"spec": {"containers": []}, "service": {}}, "worker": {"spec": {"containers": []}}},
     });
-    let writer = writer(&api, Answer::With(200, cluster.clone()));
+    let writer = writer(&api, Answer::With(200, cluster));
     let status = json!({"phase": "Running"});
     let patched: DaskCluster = writer.patch_status(&key(), &status, Lane::Urgent).await.unwrap();
     assert_eq!(patched.metadata.name.as_deref(), Some("x"));
     let metadata = json!({"metadata": {"resourceVersion": "7"}});
     writer.merge_patch::<DaskCluster>(&key(), &metadata, Lane::Urgent).await.unwrap();
-    writer.apply::<DaskCluster, _>(&key(), &cluster, "cluster", Lane::Urgent).await.unwrap();
 
     let url = "/apis/kubernetes.dask.org/v1/namespaces/ns/daskclusters/x";
-    let asked = |line: String, operation, kind: &str, body| Asked {
+    let asked = |line: String, operation, body| Asked {
         line,
         operation: Some(operation),
-        content_type: format!("application/{kind}"),
+        content_type: "application/merge-patch+json".to_owned(),
         body,
     };
     let expected = [
         asked(
             format!("PATCH {url}/status?&fieldManager=dask-operator"),
             "patch_status",
-            "merge-patch+json",
             json!({"status": status}),
         ),
-        asked(format!("PATCH {url}?&fieldManager=dask-operator"), "patch", "merge-patch+json", metadata),
-        asked(
-            format!("PATCH {url}?&force=true&fieldManager=dask-operator%2Fcluster"),
-            "patch",
-            "apply-patch+yaml",
-            cluster,
-        ),
+        asked(format!("PATCH {url}?&fieldManager=dask-operator"), "patch", metadata),
     ];
     assert_eq!(api.asked(), expected);
 }

@@ -11,11 +11,11 @@ use crate::cluster_cache::records::{PodRecord, PodState};
 
 /// A worker that lived this long did not fail because of its template; and a group without failures for this
 /// long starts afresh. The kubelet forgets crash loops after the same time.
-const QUIET: Duration = Duration::from_secs(600);
+const QUIET: Duration = Duration::from_mins(10);
 /// Pause before the second replacement in a row; it doubles up to [`LONGEST_PAUSE`]. The first one is at once.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// Longest pause, the kubelet's own.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// Whether a failure says something of the template, so that the replacement would fail alike.
 ///

@@ -42,7 +42,7 @@ fn what_is_registered_is_what_the_list_says() {
         };
         assert_eq!((type_, family.help()), (definition.type_, definition.help), "{}", definition.name);
         let labels: BTreeSet<&str> =
-            family.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
+            family.get_metric()[0].get_label().iter().map(prometheus::proto::LabelPair::name).collect();
         assert_eq!(labels, definition.labels.iter().copied().collect(), "{}", definition.name);
     }
 }
