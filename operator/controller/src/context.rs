@@ -101,3 +101,77 @@ fn state_word(state: PodState) -> &'static str {
         PodState::Terminating => "Terminating",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use dask_operator_api::{DaskCluster, Reason};
+    use kube::Client;
+    use kube::client::Body;
+    use tower::service_fn;
+
+    use super::*;
+    use crate::events::EventSettings;
+    use crate::settings::EventLevel;
+    use crate::writer::Limits;
+
+    type Told = Arc<Mutex<Vec<(String, String, String)>>>;
+
+    /// A context without an API server, and the type, reason and action of its Events.
+    fn context() -> (Context, Told) {
+        let client = Client::new(
+            service_fn(|_: http::Request<Body>| {
+                std::future::pending::<Result<http::Response<Body>, std::convert::Infallible>>()
+            }),
+            "ns",
+        );
+        let (metrics, leadership) = (Metrics::new().unwrap(), Leadership::always());
+        let settings =
+            EventSettings { enabled: true, level: EventLevel::Normal, reporter: "test".to_owned() };
+        let told = Told::default();
+        let log = told.clone();
+        let (events, _) = EventSink::start(settings, leadership.clone(), metrics.clone(), move |event| {
+            let words = [event.type_, event.reason, event.action].map(Option::unwrap_or_default);
+            log.lock().unwrap().push(words.into());
+            std::future::ready(Ok::<(), std::io::Error>(()))
+        });
+        let context = Context {
+            cache: ClusterCache::new(metrics.clone()),
+            writer: Writer::new(client, leadership.clone(), metrics.clone(), Limits::default()),
+            events,
+            backoff: Backoff::new(metrics.clone()),
+            metrics,
+            settings: Arc::new(Settings::from_arguments([""; 0]).unwrap()),
+            leadership,
+            cluster_obstacles: Obstacles::default(),
+            group_obstacles: Obstacles::default(),
+            cluster_status: StatusMemory::default(),
+            group_status: StatusMemory::default(),
+        };
+        (context, told)
+    }
+
+    #[tokio::test]
+    async fn problems_are_told_and_counted_and_news_are_told() {
+        let (context, told) = context();
+        let cluster = DaskCluster::default();
+        let news = |reason, warning| Announcement { reason, message: "words".to_owned(), warning };
+        context.announce(&cluster, &news(Reason::ImagePullFailed, true));
+        context.announce(&cluster, &news(Reason::AllReady, false));
+        context.events.flush(Duration::from_secs(10)).await;
+        let expected = [("Warning", "ImagePullFailed"), ("Normal", "AllReady")]
+            .map(|(type_, reason)| (type_.to_owned(), reason.to_owned(), "Reconcile".to_owned()));
+        assert_eq!(*told.lock().unwrap(), expected);
+        let text = context.metrics.render().unwrap();
+        let problem = "dask_operator_problems_total{kind=\"DaskCluster\",reason=\"ImagePullFailed\"} 1";
+        assert!(text.contains(problem) && !text.contains("AllReady"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_empty_cache_gives_an_empty_sample() {
+        let (context, _) = context();
+        let expected = Sample { leader: true, ready: true, ..Sample::default() };
+        assert_eq!(context.sample(true), expected);
+    }
+}

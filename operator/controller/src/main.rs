@@ -39,11 +39,7 @@ fn execute(command: Command) -> Result<()> {
 }
 
 fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // The reader, such as `head`, has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("failed to write to standard output"),
-    }
+    io::stdout().write_all(text.as_bytes()).context("failed to write to standard output")
 }
 
 fn operate(settings: Settings) -> Result<()> {

@@ -7,6 +7,7 @@
 //! * [`Faults`] is a layer in the operator's client that records every request and spoils those a plan names.
 //! * [`Kubelet`] plays the nodes: there are none here.
 //! * [`Observer`] watches every change of every worker pod.
+//! * [`World`] is all of them together, [`scenario`] the life of a cluster from creation to deletion.
 #![allow(
     clippy::expect_used,
     clippy::missing_panics_doc,
@@ -27,6 +28,7 @@ pub mod operator;
 pub mod scenario;
 pub mod templates;
 pub mod wait;
+pub mod world;
 
 pub use api_server::ApiServer;
 pub use fault::{Fault, Faults};
@@ -35,3 +37,4 @@ pub use namespace::{Namespace, Object};
 pub use observer::Observer;
 pub use operator::Operator;
 pub use wait::{PATIENCE, holds_for, wait_for};
+pub use world::World;

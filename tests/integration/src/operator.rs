@@ -129,9 +129,12 @@ impl Operator {
     }
 
     /// Kills it: no task runs on, nothing is released, no request leaves any more.
-    pub fn kill(self) {
+    pub fn kill(&mut self) {
         self.faults.kill();
-        drop(self);
+        self.running = None;
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 
     async fn get(&self, path: &str) -> Result<(u16, String), String> {
@@ -142,9 +145,7 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.kill();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use dask_operator_api::{DaskCluster, DaskWorkerGroup};
 use integration_tests::wait::check;
-use integration_tests::{ApiServer, Faults, Kubelet, Namespace, Operator, kubectl, templates, wait_for};
+use integration_tests::{ApiServer, Namespace, World, kubectl, templates, wait_for};
 use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
@@ -128,20 +128,17 @@ async fn the_definitions_themselves_go_through_client_side_apply() {
     server.down().await;
 }
 
-/// A namespace with a ready cluster `c` of 2 workers.
-async fn ready_cluster(test: &str) -> (Namespace, Operator, Kubelet) {
-    let namespace = ApiServer::shared().await.namespace(test).await;
-    let kubelet = Kubelet::start(&namespace).await;
-    let operator = Operator::start(&namespace, &Faults::recorder()).await;
-    namespace.create_object(&templates::cluster("c", 2)).await;
-    namespace.wait_for_ready_workers("c-default", 2).await;
-    namespace.wait_for_cluster_condition("c", "Ready", "AllReady").await;
-    (namespace, operator, kubelet)
+/// A cluster `c` of 2 workers that is ready as a whole.
+async fn ready_cluster(test: &str) -> World {
+    let world = World::with_cluster(test, 2).await;
+    world.namespace.wait_for_cluster_condition("c", "Ready", "AllReady").await;
+    world
 }
 
 #[tokio::test]
 async fn kubectl_get_shows_what_matters() {
-    let (namespace, _operator, _kubelet) = ready_cluster("columns").await;
+    let world = ready_cluster("columns").await;
+    let namespace = &world.namespace;
     let table = |text: &str| -> Vec<Vec<String>> {
         text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
     };
@@ -164,7 +161,8 @@ async fn kubectl_get_shows_what_matters() {
 
 #[tokio::test]
 async fn kubectl_scale_works_on_cluster_and_group_both_ways() {
-    let (namespace, _operator, _kubelet) = ready_cluster("scale").await;
+    let world = ready_cluster("scale").await;
+    let namespace = &world.namespace;
     for (target, replicas) in
         [("daskcluster/c", 4), ("daskworkergroup/c-default", 1), ("daskcluster/c", 3), ("daskcluster/c", 0)]
     {
@@ -175,7 +173,8 @@ async fn kubectl_scale_works_on_cluster_and_group_both_ways() {
 
 #[tokio::test]
 async fn autoscalers_find_replicas_and_selector_in_the_scale_subresource() {
-    let (namespace, _operator, _kubelet) = ready_cluster("scale-status").await;
+    let world = ready_cluster("scale-status").await;
+    let namespace = &world.namespace;
     let scales = || async {
         let cluster =
             namespace.api::<DaskCluster>().get_scale("c").await.map_err(|error| error.to_string())?;

@@ -6,9 +6,7 @@ use std::time::Duration;
 use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
 use integration_tests::fault::listed;
 use integration_tests::wait::check;
-use integration_tests::{
-    ApiServer, Faults, Kubelet, Namespace, Observer, Operator, holds_for, templates, wait_for,
-};
+use integration_tests::{ApiServer, Faults, Namespace, World, holds_for, templates, wait_for};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -16,14 +14,6 @@ use serde_json::{Value, json};
 
 /// How long nothing may happen that should not.
 const SILENCE: Duration = Duration::from_secs(2);
-
-async fn started(test: &str) -> (Namespace, Faults, Operator, Kubelet) {
-    let namespace = ApiServer::shared().await.namespace(test).await;
-    let kubelet = Kubelet::start(&namespace).await;
-    let faults = Faults::recorder();
-    let operator = Operator::start(&namespace, &faults).await;
-    (namespace, faults, operator, kubelet)
-}
 
 /// From now on the operator writes nothing.
 async fn rests(faults: &Faults) {
@@ -52,7 +42,8 @@ fn says(text: &str, words: &[&str]) {
 #[case::dots("name.with.dots", &["it contains '.'", "metadata.name \"name.with.dots\""])]
 #[tokio::test]
 async fn a_name_that_cannot_be_used(#[case] name: &str, #[case] words: &[&str]) {
-    let (namespace, faults, operator, _kubelet) = started("name").await;
+    let world = World::start("name").await;
+    let World { namespace, operator, .. } = &world;
     namespace.create_object(&templates::cluster(name, 2)).await;
     let condition = namespace.wait_for_cluster_condition(name, "Ready", "InvalidName").await;
     says(&condition.message, words);
@@ -63,15 +54,16 @@ async fn a_name_that_cannot_be_used(#[case] name: &str, #[case] words: &[&str]) 
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0].type_.as_deref(), Some("Warning"));
     says(events[0].note.as_deref().unwrap_or_default(), words);
-    rests(&faults).await;
+    rests(&operator.faults).await;
     assert!(namespace.list::<Service>("").await.is_empty() && namespace.list::<Pod>("").await.is_empty());
     assert!(operator.metric("dask_operator_problems_total", "reason=\"InvalidName\"").await >= 1.0);
-    others_are_undisturbed(&namespace).await;
+    others_are_undisturbed(namespace).await;
 }
 
 #[tokio::test]
 async fn a_group_name_that_is_no_label_value() {
-    let (namespace, faults, _operator, _kubelet) = started("group-name").await;
+    let world = World::start("group-name").await;
+    let World { namespace, operator, .. } = &world;
     namespace.create_object(&templates::cluster("c", 0)).await;
     let name = format!("c-{}", "x".repeat(62));
     namespace.create_object(&templates::group(&name, "c", 2)).await;
@@ -80,8 +72,8 @@ async fn a_group_name_that_is_no_label_value() {
     let events = namespace.wait_for_event(&name, "InvalidName").await;
     assert_eq!(events.len(), 1, "{events:?}");
     namespace.wait_for_cluster_condition("c", "WorkersReady", "InvalidName").await;
-    rests(&faults).await;
-    others_are_undisturbed(&namespace).await;
+    rests(&operator.faults).await;
+    others_are_undisturbed(namespace).await;
 }
 
 #[rstest::rstest]
@@ -101,7 +93,8 @@ async fn what_is_refused_when_it_is_applied(#[case] worker: Value, #[case] words
 
 #[tokio::test]
 async fn a_group_without_cluster_waits_for_it() {
-    let (namespace, faults, _operator, _kubelet) = started("no-cluster").await;
+    let world = World::start("no-cluster").await;
+    let World { namespace, operator, .. } = &world;
     namespace.create_object(&templates::group("early", "later", 2)).await;
     let condition = namespace.wait_for_group_reason("early", "ClusterNotFound").await;
     says(
@@ -110,7 +103,7 @@ async fn a_group_without_cluster_waits_for_it() {
     );
     let events = namespace.wait_for_event("early", "ClusterNotFound").await;
     assert_eq!(events.len(), 1, "{events:?}");
-    rests(&faults).await;
+    rests(&operator.faults).await;
     assert!(namespace.workers("early").await.is_empty());
 
     namespace.create_object(&templates::cluster("later", 0)).await;
@@ -122,9 +115,9 @@ async fn a_group_without_cluster_waits_for_it() {
 
 #[tokio::test]
 async fn a_cluster_that_is_being_deleted_gets_nothing_new() {
-    let (namespace, faults, _operator, _kubelet) = started("deleting").await;
-    let observer = Observer::start(&namespace);
-    observer.allow("c-default", 2);
+    let world = World::start("deleting").await;
+    let World { namespace, operator, .. } = &world;
+    world.observer.allow("c-default", 2);
     namespace.create_object(&templates::cluster("c", 2)).await;
     namespace.wait_for_ready_workers("c-default", 2).await;
     let hold = json!({"metadata": {"finalizers": ["integration-tests/hold"]}});
@@ -143,19 +136,21 @@ async fn a_cluster_that_is_being_deleted_gets_nothing_new() {
     namespace.delete::<Pod>(&namespace.workers("c-default").await[0].name_any()).await;
     namespace.create_object(&templates::group("c-late", "c", 3)).await;
     holds_for(SILENCE, "no new pod", async || {
-        let creations: Vec<_> = faults.writes().into_iter().filter(|call| call.verb == "create").collect();
+        let creations: Vec<_> =
+            operator.faults.writes().into_iter().filter(|call| call.verb == "create").collect();
         let pods = creations.iter().filter(|call| call.is_about("pods")).count();
         check(pods == 2, || listed(&creations))
     })
     .await;
-    observer.assert_no_violation();
-    others_are_undisturbed(&namespace).await;
+    world.observer.assert_no_violation();
+    others_are_undisturbed(namespace).await;
     namespace.patch::<DaskCluster>("c", json!({"metadata": {"finalizers": null}})).await;
 }
 
 #[tokio::test]
 async fn ten_thousand_workers_under_a_quota_of_three() {
-    let (namespace, faults, operator, _kubelet) = started("quota").await;
+    let world = World::start("quota").await;
+    let World { namespace, operator, .. } = &world;
     let quota: ResourceQuota = serde_json::from_value(json!({
         "metadata": {"name": "three"}, "spec": {"hard": {"pods": "3"}},
     }))
@@ -166,8 +161,7 @@ async fn ten_thousand_workers_under_a_quota_of_three() {
         check(status.hard.is_some() && status.used.is_some(), || format!("{status:?}"))
     })
     .await;
-    let observer = Observer::start(&namespace);
-    observer.allow("c-default", 10_000);
+    world.observer.allow("c-default", 10_000);
     namespace.create_object(&templates::cluster("c", 10_000)).await;
     let condition = namespace.wait_for_group_reason("c-default", "QuotaExceeded").await;
     says(&condition.message, &["three", "pods"]);
@@ -177,8 +171,14 @@ async fn ten_thousand_workers_under_a_quota_of_three() {
     namespace.wait_for_cluster_condition("c", "WorkersReady", "QuotaExceeded").await;
 
     // 1 + 2 + 4 at first, and one at a time when it is tried again after 2, 4, 8, … seconds.
-    let refused =
-        || faults.writes().iter().filter(|call| call.is_about("pods") && call.status == Some(403)).count();
+    let refused = || {
+        operator
+            .faults
+            .writes()
+            .iter()
+            .filter(|call| call.is_about("pods") && call.status == Some(403))
+            .count()
+    };
     let first = refused();
     assert!((1..=8).contains(&first), "{first} refused requests");
     holds_for(Duration::from_secs(5), "the tries become rare", async || {
@@ -187,20 +187,19 @@ async fn ten_thousand_workers_under_a_quota_of_three() {
     })
     .await;
 
-    let elsewhere = ApiServer::shared().await.namespace("quota-other").await;
-    let _kubelet = Kubelet::start(&elsewhere).await;
-    let _other = Operator::start(&elsewhere, &Faults::recorder()).await;
-    others_are_undisturbed(&elsewhere).await;
+    let elsewhere = World::start("quota-other").await;
+    others_are_undisturbed(&elsewhere.namespace).await;
 
     namespace.scale_group("c-default", 1).await;
     namespace.wait_for_ready_workers("c-default", 1).await;
     namespace.wait_for_group_reason("c-default", "AllReady").await;
-    observer.assert_no_violation();
+    world.observer.assert_no_violation();
 }
 
 #[tokio::test]
 async fn a_full_namespace_does_not_hold_up_other_clusters() {
-    let (namespace, _faults, _operator, _kubelet) = started("quota-shared").await;
+    let world = World::start("quota-shared").await;
+    let namespace = &world.namespace;
     let quota: ResourceQuota = serde_json::from_value(json!({
         "metadata": {"name": "cpu"}, "spec": {"hard": {"requests.cpu": "1"}},
     }))
@@ -226,7 +225,8 @@ async fn a_full_namespace_does_not_hold_up_other_clusters() {
 
 #[tokio::test]
 async fn a_service_name_that_is_taken() {
-    let (namespace, faults, _operator, _kubelet) = started("taken").await;
+    let world = World::start("taken").await;
+    let World { namespace, operator, .. } = &world;
     let foreign: Service = serde_json::from_value(json!({
         "metadata": {"name": "c-scheduler", "labels": {"app": "somebody-elses"}},
         "spec": {"ports": [{"port": 80}], "selector": {"app": "somebody-elses"}},
@@ -241,10 +241,10 @@ async fn a_service_name_that_is_taken() {
     );
     let events = namespace.wait_for_event("c", "NameTaken").await;
     assert_eq!(events.len(), 1, "{events:?}");
-    rests(&faults).await;
+    rests(&operator.faults).await;
     let now = namespace.get::<Service>("c-scheduler").await;
     assert_eq!((now.spec, now.metadata.owner_references), (foreign.spec, None), "it is left alone");
-    others_are_undisturbed(&namespace).await;
+    others_are_undisturbed(namespace).await;
 
     namespace.delete::<Service>("c-scheduler").await;
     wait_for("the cluster takes the name that is free now", async || {
@@ -260,7 +260,8 @@ async fn a_service_name_that_is_taken() {
 
 #[tokio::test]
 async fn a_pod_that_the_api_server_refuses() {
-    let (namespace, faults, _operator, _kubelet) = started("invalid-pod").await;
+    let world = World::start("invalid-pod").await;
+    let World { namespace, operator, .. } = &world;
     let mut manifest = templates::cluster_json("c", 3);
     // The schema cannot tell: a volume mount without its volume.
     manifest["spec"]["worker"]["spec"]["containers"][0]["volumeMounts"] =
@@ -270,8 +271,9 @@ async fn a_pod_that_the_api_server_refuses() {
     says(&condition.message, &["volumeMounts", "absent"]);
     let events: Vec<Event> = namespace.wait_for_event("c-default", "InvalidPod").await;
     assert_eq!(events.len(), 1, "{events:?}");
-    let tries =
-        || faults.writes().iter().filter(|call| call.verb == "create" && call.is_about("pods")).count();
+    let tries = || {
+        operator.faults.writes().iter().filter(|call| call.verb == "create" && call.is_about("pods")).count()
+    };
     let first = tries();
     holds_for(Duration::from_secs(5), "it is rarely tried again", async || {
         let tries = tries();

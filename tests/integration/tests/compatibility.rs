@@ -1,55 +1,54 @@
 //! The promises to unmodified clients of dask-kubernetes.
 
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup, labels};
 use futures::StreamExt;
 use integration_tests::wait::check;
 use integration_tests::{
-    ApiServer, Faults, Kubelet, Namespace, Object, Operator, PATIENCE, holds_for, templates, wait_for,
+    ApiServer, Faults, Kubelet, Namespace, Object, Operator, PATIENCE, World, holds_for, templates, wait_for,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
+use tokio::sync::watch;
 
-async fn started(test: &str) -> (Namespace, Faults, Operator, Kubelet) {
-    let namespace = ApiServer::shared().await.namespace(test).await;
-    let kubelet = Kubelet::start(&namespace).await;
-    let faults = Faults::recorder();
-    let operator = Operator::start(&namespace, &faults).await;
-    (namespace, faults, operator, kubelet)
-}
-
-type Seen = Arc<Mutex<Vec<(String, Option<ClusterPhase>)>>>;
+type Seen = Vec<(String, Option<ClusterPhase>)>;
 
 /// The phases of all clusters of a namespace, as a watching client sees them.
 struct Phases {
-    seen: Seen,
+    seen: watch::Receiver<Seen>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Phases {
     fn watch(namespace: &Namespace) -> Self {
-        let seen = Seen::default();
+        let (sender, seen) = watch::channel(Seen::new());
         let clusters = namespace.api::<DaskCluster>();
-        let notes = seen.clone();
         let task = tokio::spawn(async move {
             let mut objects = std::pin::pin!(watcher(clusters, watcher::Config::default()).applied_objects());
             while let Some(cluster) = objects.next().await {
                 let cluster: DaskCluster = cluster.unwrap();
                 let phase = cluster.status.as_ref().and_then(|status| status.phase);
-                notes.lock().unwrap().push((cluster.name_any(), phase));
+                sender.send_modify(|seen| seen.push((cluster.name_any(), phase)));
             }
         });
         Self { seen, task }
     }
 
+    /// Waits until a cluster has this phase.
+    async fn wait_for(&self, cluster: &str, phase: ClusterPhase) {
+        let mut seen = self.seen.clone();
+        let reached = seen.wait_for(|seen| seen.iter().any(|one| one.0 == cluster && one.1 == Some(phase)));
+        let reached = tokio::time::timeout(PATIENCE, reached).await.is_ok();
+        assert!(reached, "{cluster} is not {phase} after {PATIENCE:?}: {:?}", self.of(cluster));
+    }
+
     /// Those of one cluster, repetitions left out.
     fn of(&self, cluster: &str) -> Vec<Option<ClusterPhase>> {
-        let seen = self.seen.lock().unwrap();
+        let seen = self.seen.borrow();
         let mut phases: Vec<_> =
             seen.iter().filter(|(name, _)| name == cluster).map(|(_, phase)| *phase).collect();
         phases.dedup();
@@ -61,16 +60,6 @@ impl Drop for Phases {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-async fn wait_for_phase(namespace: &Namespace, cluster: &str, phase: ClusterPhase) -> DaskCluster {
-    wait_for(&format!("{cluster} is {phase}"), async || {
-        let cluster = namespace.find::<DaskCluster>(cluster).await?;
-        let seen = cluster.status.as_ref().and_then(|status| status.phase);
-        check(seen == Some(phase), || format!("{seen:?}"))?;
-        Ok(cluster)
-    })
-    .await
 }
 
 #[tokio::test]
@@ -85,10 +74,7 @@ async fn running_comes_within_a_second_whatever_the_pods_do() {
         let name = format!("c{number}");
         namespace.create_object(&templates::cluster(&name, 3)).await;
         let start = Instant::now();
-        while !phases.of(&name).contains(&Some(ClusterPhase::Running)) {
-            assert!(start.elapsed() < PATIENCE, "{:?}", phases.of(&name));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        phases.wait_for(&name, ClusterPhase::Running).await;
         quickest = quickest.min(start.elapsed());
     }
     // The other tests keep this machine busy; what the operator itself waits for would delay every one.
@@ -99,10 +85,11 @@ async fn running_comes_within_a_second_whatever_the_pods_do() {
 async fn running_is_never_left() {
     use ClusterPhase::{Created, Running};
 
-    let (namespace, _faults, operator, _kubelet) = started("never-left").await;
-    let phases = Phases::watch(&namespace);
+    let mut world = World::start("never-left").await;
+    let namespace = &world.namespace.clone();
+    let phases = Phases::watch(namespace);
     namespace.create_object(&templates::cluster("c", 1)).await;
-    wait_for_phase(&namespace, "c", Running).await;
+    phases.wait_for("c", Running).await;
     namespace.wait_for_ready_workers("c-default", 1).await;
     let old: Service = namespace.get("c-scheduler").await;
     namespace.delete::<Service>("c-scheduler").await;
@@ -115,10 +102,10 @@ async fn running_is_never_left() {
         check(service.uid() != old.uid(), || "the old one".to_owned())
     })
     .await;
-    operator.kill();
+    world.operator.kill();
     let load_balancer = json!({"spec": {"scheduler": {"service": {"type": "LoadBalancer"}}}});
     namespace.patch::<DaskCluster>("c", load_balancer).await;
-    let _operator = Operator::start(&namespace, &Faults::recorder()).await;
+    world.restart_operator().await;
     namespace.wait_for_cluster_condition("c", "SchedulerReady", "WaitingForLoadBalancer").await;
     assert_eq!(phases.of("c"), [None, Some(Created), Some(Running)]);
 }
@@ -127,25 +114,27 @@ async fn running_is_never_left() {
 async fn a_load_balancer_is_pending_until_it_has_an_address() {
     use ClusterPhase::{Created, Pending, Running};
 
-    let (namespace, _faults, _operator, _kubelet) = started("balancer").await;
-    let phases = Phases::watch(&namespace);
+    let world = World::start("balancer").await;
+    let namespace = &world.namespace;
+    let phases = Phases::watch(namespace);
     let mut manifest = templates::cluster_json("c", 0);
     manifest["spec"]["scheduler"]["service"]["type"] = "LoadBalancer".into();
     namespace.create_object(&serde_json::from_value::<DaskCluster>(manifest).unwrap()).await;
-    wait_for_phase(&namespace, "c", Pending).await;
+    phases.wait_for("c", Pending).await;
     let address = json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}});
     let services = namespace.api::<Service>();
     services
         .patch_status("c-scheduler", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(address))
         .await
         .unwrap();
-    wait_for_phase(&namespace, "c", Running).await;
+    phases.wait_for("c", Running).await;
     assert_eq!(phases.of("c"), [None, Some(Created), Some(Pending), Some(Running)]);
 }
 
 #[tokio::test]
 async fn a_groups_number_is_the_clients() {
-    let (namespace, faults, _operator, _kubelet) = started("clients-number").await;
+    let world = World::start("clients-number").await;
+    let World { namespace, operator, .. } = &world;
     namespace.create_object(&templates::cluster("c", 1)).await;
     namespace.wait_for_ready_workers("c-default", 1).await;
     for replicas in [4, 0, 2] {
@@ -154,8 +143,11 @@ async fn a_groups_number_is_the_clients() {
         assert_eq!(group.spec.worker.replicas, replicas, "what was written is read back");
         namespace.wait_for_ready_workers("c-default", replicas).await;
     }
-    let writes =
-        faults.writes().into_iter().filter(|call| call.verb == "patch" && call.is_about("daskworkergroups"));
+    let writes = operator
+        .faults
+        .writes()
+        .into_iter()
+        .filter(|call| call.verb == "patch" && call.is_about("daskworkergroups"));
     let rewrites: Vec<_> =
         writes.filter(|call| call.body.pointer("/spec/worker/replicas").is_some()).collect();
     assert!(rewrites.is_empty(), "{rewrites:?}");
@@ -163,7 +155,8 @@ async fn a_groups_number_is_the_clients() {
 
 #[tokio::test]
 async fn only_a_change_of_the_clusters_number_reaches_the_group() {
-    let (namespace, _faults, operator, _kubelet) = started("handed-on").await;
+    let mut world = World::start("handed-on").await;
+    let namespace = &world.namespace.clone();
     namespace.create_object(&templates::cluster("c", 1)).await;
     namespace.wait_for_ready_workers("c-default", 1).await;
     namespace.scale_group("c-default", 4).await;
@@ -171,9 +164,7 @@ async fn only_a_change_of_the_clusters_number_reaches_the_group() {
 
     let other_edit = json!({"metadata": {"labels": {"team": "a"}}, "spec": {"idleTimeout": 100}});
     namespace.patch::<DaskCluster>("c", other_edit).await;
-    operator.kill();
-    let operator = Operator::start(&namespace, &Faults::recorder()).await;
-    operator.wait_until_ready().await;
+    world.restart_operator().await;
     namespace.edit_cluster_replicas("c", 1).await;
     holds_for(Duration::from_secs(2), "the client's 4 stand", async || {
         let group = namespace.find::<DaskWorkerGroup>("c-default").await?;
@@ -211,21 +202,23 @@ async fn finalizers<K: Object>(namespace: &Namespace) -> Vec<String> {
 
 #[tokio::test]
 async fn nothing_has_a_finalizer_of_ours() {
-    let (namespace, _faults, _operator, _kubelet) = started("finalizers").await;
+    let world = World::start("finalizers").await;
+    let namespace = &world.namespace;
     namespace.create_object(&templates::cluster("c", 1)).await;
     namespace.create_object(&templates::group("c-extra", "c", 1)).await;
     namespace.wait_for_ready_workers("c-default", 1).await;
     namespace.wait_for_ready_workers("c-extra", 1).await;
-    assert_eq!(finalizers::<DaskCluster>(&namespace).await, [""; 0]);
-    assert_eq!(finalizers::<DaskWorkerGroup>(&namespace).await, [""; 0]);
-    assert_eq!(finalizers::<Pod>(&namespace).await, [""; 0]);
-    assert_eq!(finalizers::<Service>(&namespace).await, [""; 0]);
-    assert_eq!(finalizers::<Deployment>(&namespace).await, [""; 0]);
+    assert_eq!(finalizers::<DaskCluster>(namespace).await, [""; 0]);
+    assert_eq!(finalizers::<DaskWorkerGroup>(namespace).await, [""; 0]);
+    assert_eq!(finalizers::<Pod>(namespace).await, [""; 0]);
+    assert_eq!(finalizers::<Service>(namespace).await, [""; 0]);
+    assert_eq!(finalizers::<Deployment>(namespace).await, [""; 0]);
 }
 
 #[tokio::test]
 async fn env_follows_the_users_in_containers_only() {
-    let (namespace, _faults, _operator, _kubelet) = started("env").await;
+    let world = World::start("env").await;
+    let namespace = &world.namespace;
     let mut manifest = templates::cluster_json("c", 1);
     let pod = &mut manifest["spec"]["worker"]["spec"];
     pod["initContainers"] =
@@ -265,7 +258,8 @@ async fn env_follows_the_users_in_containers_only() {
 
 #[tokio::test]
 async fn groups_of_users_are_owned_but_not_labelled() {
-    let (namespace, _faults, _operator, _kubelet) = started("user-group").await;
+    let world = World::start("user-group").await;
+    let namespace = &world.namespace;
     let cluster = namespace.create_object(&templates::cluster("c", 1)).await;
     namespace.create_object(&templates::group("c-extra", "c", 1)).await;
     namespace.wait_for_ready_workers("c-default", 1).await;
@@ -281,7 +275,8 @@ async fn groups_of_users_are_owned_but_not_labelled() {
 
 #[tokio::test]
 async fn one_deployment_one_service_and_one_pod_are_the_scheduler() {
-    let (namespace, _faults, _operator, _kubelet) = started("one-scheduler").await;
+    let world = World::start("one-scheduler").await;
+    let namespace = &world.namespace;
     let mut cluster = templates::cluster("c", 2);
     cluster.labels_mut().insert("team".to_owned(), "a".to_owned());
     cluster.annotations_mut().insert("note".to_owned(), "x".to_owned());

@@ -127,6 +127,7 @@ const STRIDE: usize = 4;
 #[case::unsent("unsent", Fault::FailBeforeSending)]
 #[case::forbidden("forbidden", Fault::Refuse(Refusal::FORBIDDEN))]
 #[case::conflict("conflict", Fault::Refuse(Refusal::CONFLICT))]
+#[case::invalid("invalid", Fault::Refuse(Refusal::INVALID))]
 #[case::too_many_requests("too-many", Fault::Refuse(Refusal::TOO_MANY_REQUESTS))]
 #[case::internal_error("internal", Fault::Refuse(Refusal::INTERNAL_ERROR))]
 #[case::unavailable("unavailable", Fault::Refuse(Refusal::UNAVAILABLE))]

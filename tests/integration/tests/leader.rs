@@ -48,7 +48,7 @@ async fn two(test: &str) -> (Namespace, Operator, Operator, Observer, Kubelet) {
 
 #[tokio::test]
 async fn when_the_leader_dies_the_other_goes_on() {
-    let (namespace, one, two, observer, _kubelet) = two("leader-dies").await;
+    let (namespace, mut one, two, observer, _kubelet) = two("leader-dies").await;
     let died = Instant::now();
     // It dies in the midst of creating workers.
     observer.allow("c-default", 6);

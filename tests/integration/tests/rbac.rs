@@ -129,6 +129,20 @@ async fn roles_of_one_namespace_are_enough_for_it() {
 }
 
 #[tokio::test]
+async fn the_charts_role_is_enough_for_patterns_of_namespaces() {
+    let namespace = ApiServer::shared().await.namespace("pattern").await;
+    let _kubelet = Kubelet::start(&namespace).await;
+    let pattern = format!("--namespace={}*", namespace.name.trim_end_matches(char::is_alphanumeric));
+    let (_, config) = install(&namespace, &[&format!("kopfArgs={}", json!([pattern]))]).await;
+    let mut arguments = arguments(&namespace.name);
+    arguments.push(pattern);
+    let operator = Operator::launch(Launch { config, arguments, faults: Faults::recorder() }).await;
+    operator.wait_until_ready().await;
+    namespace.create_object(&templates::cluster("c", 1)).await;
+    namespace.wait_for_ready_workers("c-default", 1).await;
+}
+
+#[tokio::test]
 async fn a_missing_right_is_named_and_waited_for() {
     let namespace = ApiServer::shared().await.namespace("no-right").await;
     let _kubelet = Kubelet::start(&namespace).await;

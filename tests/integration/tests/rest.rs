@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use dask_operator_api::DaskCluster;
 use integration_tests::fault::{Call, listed};
 use integration_tests::wait::check;
-use integration_tests::{ApiServer, Faults, Kubelet, Namespace, Operator, holds_for, templates, wait_for};
+use integration_tests::{Faults, Namespace, World, holds_for, templates, wait_for};
 
 const CLUSTERS: usize = 20;
 const WORKERS: i32 = 3;
@@ -42,14 +42,13 @@ async fn is_silent(faults: &Faults) {
 
 #[tokio::test]
 async fn twenty_clusters_at_rest_cost_no_write() {
-    let namespace = ApiServer::shared().await.namespace("rest").await;
-    let _kubelet = Kubelet::start(&namespace).await;
-    let faults = Faults::recorder();
-    let operator = Operator::start(&namespace, &faults).await;
+    let mut world = World::start("rest").await;
+    let namespace = &world.namespace.clone();
+    let faults = &world.operator.faults.clone();
     for number in 0..CLUSTERS {
         namespace.create_object(&templates::cluster(&format!("c{number}"), WORKERS)).await;
     }
-    all_are_ready(&namespace).await;
+    all_are_ready(namespace).await;
     // The last status may still wait for its turn.
     let mut last = (faults.write_count(), Instant::now());
     wait_for("no write for a second", async || {
@@ -59,14 +58,12 @@ async fn twenty_clusters_at_rest_cost_no_write() {
         check(last.1.elapsed() > Duration::from_secs(1), || "still writing".to_owned())
     })
     .await;
-    is_silent(&faults).await;
-    operator.stop().await;
+    is_silent(faults).await;
 
-    let faults = Faults::recorder();
-    let operator = Operator::start(&namespace, &faults).await;
-    operator.wait_until_ready().await;
-    is_silent(&faults).await;
-    let calls = changes(&faults);
+    world.restart_operator().await;
+    let operator = &world.operator;
+    is_silent(&operator.faults).await;
+    let calls = changes(&operator.faults);
     assert!(calls.is_empty(), "a restart writes nothing:{}", listed(&calls));
     let reconciles = operator.metric("dask_operator_reconciles_total", "outcome=\"success\"").await;
     assert!(reconciles >= 40.0, "every cluster and group was looked at, {reconciles} reconciliations");

@@ -4,33 +4,10 @@ use std::time::Duration;
 
 use dask_operator_api::DaskWorkerGroup;
 use integration_tests::wait::check;
-use integration_tests::{
-    ApiServer, Faults, Kubelet, Namespace, Observer, Operator, holds_for, templates, wait_for,
-};
+use integration_tests::{Faults, Namespace, Operator, World, holds_for, wait_for};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
-
-/// A cluster `c` with ready workers, and all that is needed to disturb it.
-struct World {
-    namespace: Namespace,
-    faults: Faults,
-    observer: Observer,
-    operator: Operator,
-    _kubelet: Kubelet,
-}
-
-async fn world(test: &str, workers: i32) -> World {
-    let namespace = ApiServer::shared().await.namespace(test).await;
-    let kubelet = Kubelet::start(&namespace).await;
-    let observer = Observer::start(&namespace);
-    let faults = Faults::recorder();
-    let operator = Operator::start(&namespace, &faults).await;
-    observer.allow("c-default", workers);
-    namespace.create_object(&templates::cluster("c", workers)).await;
-    namespace.wait_for_ready_workers("c-default", workers).await;
-    World { namespace, faults, observer, operator, _kubelet: kubelet }
-}
 
 /// Deletes at once, without grace.
 async fn vanish(namespace: &Namespace, pod: &Pod) {
@@ -40,13 +17,13 @@ async fn vanish(namespace: &Namespace, pod: &Pod) {
 
 #[tokio::test]
 async fn workers_that_vanish_while_no_watch_runs_are_replaced() {
-    let world = world("gap", 5).await;
+    let world = World::with_cluster("gap", 5).await;
     let before = world.namespace.workers("c-default").await;
-    world.faults.begin_blackout();
+    world.operator.faults.begin_blackout();
     for pod in &before[..2] {
         vanish(&world.namespace, pod).await;
     }
-    world.faults.end_blackout();
+    world.operator.faults.end_blackout();
     let after = world.namespace.wait_for_ready_workers("c-default", 5).await;
     let kept = after.iter().filter(|pod| before.iter().any(|old| old.uid() == pod.uid())).count();
     assert_eq!(kept, 3, "only what vanished was replaced");
@@ -55,8 +32,8 @@ async fn workers_that_vanish_while_no_watch_runs_are_replaced() {
 
 #[tokio::test]
 async fn a_group_that_vanishes_while_no_watch_runs_is_made_again() {
-    let world = world("gap-group", 2).await;
-    world.faults.begin_blackout();
+    let world = World::with_cluster("gap-group", 2).await;
+    world.operator.faults.begin_blackout();
     let old = world.namespace.get::<DaskWorkerGroup>("c-default").await;
     world.namespace.delete::<DaskWorkerGroup>("c-default").await;
     wait_for("the group's pods are collected", async || {
@@ -64,7 +41,7 @@ async fn a_group_that_vanishes_while_no_watch_runs_is_made_again() {
         check(workers.is_empty(), || format!("{} workers", workers.len()))
     })
     .await;
-    world.faults.end_blackout();
+    world.operator.faults.end_blackout();
     world.namespace.wait_for_ready_workers("c-default", 2).await;
     let new = world.namespace.get::<DaskWorkerGroup>("c-default").await;
     assert_ne!(old.uid(), new.uid());
@@ -73,9 +50,9 @@ async fn a_group_that_vanishes_while_no_watch_runs_is_made_again() {
 
 #[tokio::test]
 async fn nothing_is_made_twice_while_the_own_writes_are_not_seen() {
-    let world = world("held", 1).await;
+    let world = World::with_cluster("held", 1).await;
     world.observer.allow("c-default", 4);
-    world.faults.hold_watches();
+    world.operator.faults.hold_watches();
     world.namespace.scale_group("c-default", 4).await;
     holds_for(Duration::from_secs(1), "nothing happens without news", async || {
         let workers = world.namespace.workers("c-default").await;
@@ -83,26 +60,26 @@ async fn nothing_is_made_twice_while_the_own_writes_are_not_seen() {
     })
     .await;
     // One event passes: the edit. What the operator makes of it stays unseen.
-    world.faults.release_watches();
+    world.operator.faults.release_watches();
     wait_for("the first new worker", async || {
         let workers = world.namespace.workers("c-default").await;
         check(workers.len() > 1, || format!("{} workers", workers.len()))
     })
     .await;
-    world.faults.hold_watches();
+    world.operator.faults.hold_watches();
     holds_for(Duration::from_secs(3), "never more than wanted", async || {
         let workers = world.namespace.workers("c-default").await;
         check(workers.len() <= 4, || format!("{} workers", workers.len()))
     })
     .await;
-    world.faults.release_watches();
+    world.operator.faults.release_watches();
     world.namespace.wait_for_ready_workers("c-default", 4).await;
     world.observer.assert_no_violation();
 }
 
 #[tokio::test]
 async fn a_new_operator_that_sees_old_pods_late_makes_no_second_set() {
-    let world = world("late", 3).await;
+    let mut world = World::with_cluster("late", 3).await;
     let before = world.namespace.workers("c-default").await;
     world.operator.kill();
     let faults = Faults::recorder();

@@ -3,30 +3,11 @@
 use dask_operator_api::{DaskWorkerGroup, WorkerFailures};
 use integration_tests::kubelet::{Ending, end_pod, wait_until_running};
 use integration_tests::wait::check;
-use integration_tests::{
-    ApiServer, Fault, Faults, Kubelet, Namespace, Observer, Operator, templates, wait_for,
-};
+use integration_tests::{Fault, Namespace, World, wait_for};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-
-struct World {
-    namespace: Namespace,
-    observer: Observer,
-    operator: Operator,
-    _kubelet: Kubelet,
-}
-
-async fn world(test: &str, workers: i32) -> World {
-    let namespace = ApiServer::shared().await.namespace(test).await;
-    let kubelet = Kubelet::start(&namespace).await;
-    let observer = Observer::start(&namespace);
-    let operator = Operator::start(&namespace, &Faults::recorder()).await;
-    observer.allow("c-default", workers);
-    namespace.create_object(&templates::cluster("c", workers)).await;
-    namespace.wait_for_ready_workers("c-default", workers).await;
-    World { namespace, observer, operator, _kubelet: kubelet }
-}
+use kube::api::DeleteParams;
 
 /// Lets the one worker end, and returns it.
 async fn end_the_worker(namespace: &Namespace, ending: Ending) -> Pod {
@@ -65,7 +46,7 @@ async fn an_ended_worker_is_replaced_and_the_reason_kept(
     #[case] reason: &str,
     #[case] consecutive: i32,
 ) {
-    let world = world(&format!("ended-{name}"), 1).await;
+    let world = World::with_cluster(&format!("ended-{name}"), 1).await;
     let ended = end_the_worker(&world.namespace, ending).await;
     wait_for_another(&world.namespace, &ended).await;
     let failures = failures(&world.namespace).await.expect("the failure is recorded");
@@ -76,7 +57,7 @@ async fn an_ended_worker_is_replaced_and_the_reason_kept(
 
 #[tokio::test]
 async fn the_second_failure_in_a_row_waits_and_a_restart_does_not_hurry() {
-    let world = world("backoff", 1).await;
+    let mut world = World::with_cluster("backoff", 1).await;
     let first = end_the_worker(&world.namespace, Ending::Error).await;
     let second = wait_for_another(&world.namespace, &first).await;
     end_the_worker(&world.namespace, Ending::Error).await;
@@ -92,9 +73,7 @@ async fn the_second_failure_in_a_row_waits_and_a_restart_does_not_hurry() {
     assert!(message.contains("the next try is at") && message.contains(&second.name_any()), "{message}");
     let retry_after = failures(&world.namespace).await.unwrap().retry_after.0;
 
-    world.operator.kill();
-    let operator = Operator::start(&world.namespace, &Faults::recorder()).await;
-    operator.wait_until_ready().await;
+    world.restart_operator().await;
     let third = wait_for_another(&world.namespace, &second).await;
     let made = third.metadata.creation_timestamp.clone().unwrap().0;
     assert!(made >= retry_after, "made at {made}, allowed at {retry_after}");
@@ -104,7 +83,7 @@ async fn the_second_failure_in_a_row_waits_and_a_restart_does_not_hurry() {
 
 #[tokio::test]
 async fn deleted_workers_are_replaced_under_new_names() {
-    let world = world("deleted", 3).await;
+    let world = World::with_cluster("deleted", 3).await;
     let before = world.namespace.workers("c-default").await;
     for pod in &before {
         world.namespace.delete::<Pod>(&pod.name_any()).await;
@@ -123,7 +102,7 @@ async fn deleted_workers_are_replaced_under_new_names() {
 
 #[tokio::test]
 async fn names_are_new_also_while_the_status_cannot_be_written() {
-    let world = world("no-status", 0).await;
+    let world = World::with_cluster("no-status", 0).await;
     world.observer.allow("c-default", 3);
     world.operator.faults.set_plan(|call| {
         if call.is_about("daskworkergroups/status") { Fault::FailBeforeSending } else { Fault::None }
@@ -135,10 +114,15 @@ async fn names_are_new_also_while_the_status_cannot_be_written() {
         Ok(workers)
     })
     .await;
+    // All at once and without a trace, as far as the operator can see.
+    world.operator.faults.begin_blackout();
     for pod in first {
-        world.namespace.delete::<Pod>(&pod.name_any()).await;
+        let now = DeleteParams::default().grace_period(0);
+        world.namespace.api::<Pod>().delete(&pod.name_any(), &now).await.unwrap();
     }
+    world.operator.faults.end_blackout();
     wait_for("six workers were made", async || {
+        world.observer.assert_no_violation();
         let ever = world.observer.ever();
         check(ever.len() == 6, || format!("{ever:?}"))
     })
@@ -153,7 +137,7 @@ async fn a_deleted_scheduler_service_and_deployment_come_back() {
     use k8s_openapi::api::apps::v1::Deployment;
     use k8s_openapi::api::core::v1::Service;
 
-    let world = world("parts", 1).await;
+    let world = World::with_cluster("parts", 1).await;
     let service: Service = world.namespace.get("c-scheduler").await;
     let deployment: Deployment = world.namespace.get("c-scheduler").await;
     world.namespace.delete::<Service>("c-scheduler").await;

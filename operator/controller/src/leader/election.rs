@@ -231,6 +231,7 @@ impl Outcome {
         match error {
             Error::Api(status) if status.is_forbidden() => Self::Refused(status.message.clone()),
             Error::Api(status) if status.is_conflict() || status.is_already_exists() => Self::Outdated,
+            Error::Api(status) => Self::Failed(status.message.clone()),
             error => Self::Failed(error.to_string()),
         }
     }

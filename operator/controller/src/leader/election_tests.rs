@@ -111,6 +111,24 @@ async fn the_leader_renews_without_reading() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_whose_lease_somebody_edits_goes_on() {
+    let api = Api::new();
+    let (leadership, _stop, _task) = api.stand("a");
+    wait_until_leading(&leadership).await;
+    let mut edited = api.server.lock().unwrap().lease.clone().unwrap();
+    edited.metadata.labels = Some([("team".to_owned(), "data".to_owned())].into());
+    api.server.lock().unwrap().write(edited).unwrap();
+    api.calls();
+    let changes = leadership.changes();
+    pass(Duration::from_secs(20)).await;
+    assert!(leadership.is_leader() && !changes.has_changed().unwrap(), "all the time");
+    let renewed = api.server.lock().unwrap().lease.clone().unwrap();
+    assert_eq!(renewed.metadata.labels.unwrap()["team"], "data", "what others wrote stays");
+    let reads = api.calls().into_iter().filter(|call| call == Method::GET).count();
+    assert_eq!(reads, 1, "once, after the conflict");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_candidate_waits_and_takes_over_after_a_release() {
     let api = Api::new();
     let (first, stop, task) = api.stand("a");

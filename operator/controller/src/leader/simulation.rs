@@ -53,8 +53,10 @@ enum Event {
     Stop,
     /// A request arrives at the server.
     Arrive(Request, Option<u64>),
-    /// A reply arrives at the candidate; for a write `None` is a conflict.
-    Reply(Option<Lease>, Option<Instant>),
+    /// What was read arrives at the candidate.
+    Read(Option<Box<Lease>>),
+    /// A write was taken, or conflicted.
+    Written(Option<Box<Lease>>),
     /// The candidate gives up waiting for the exchange with this number.
     GiveUp,
 }
@@ -62,6 +64,14 @@ enum Event {
 enum Request {
     Read,
     Write(Box<Lease>),
+}
+
+/// A stretch of leading, in real milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Term {
+    holder: usize,
+    from: u64,
+    to: u64,
 }
 
 struct Simulation {
@@ -74,8 +84,7 @@ struct Simulation {
     stopped: Vec<bool>,
     events: BTreeMap<(u64, u64), (usize, u64, Event)>,
     number: u64,
-    /// (from, to) in real milliseconds, of each stretch of leading.
-    terms: Vec<(usize, u64, u64)>,
+    terms: Vec<Term>,
 }
 
 const END: u64 = 200_000;
@@ -125,7 +134,7 @@ impl Simulation {
         now + u64::try_from(local.div_f64(self.scenario.rates[candidate]).as_millis()).unwrap().max(1)
     }
 
-    fn run(mut self) -> Vec<(usize, u64, u64)> {
+    fn run(mut self) -> Vec<Term> {
         while let Some(((now, _), (candidate, exchange, event))) = self.events.pop_first() {
             if now > END {
                 break;
@@ -156,33 +165,33 @@ impl Simulation {
             }
             Event::Arrive(request, back) => {
                 let reply = match request {
-                    Request::Read => Event::Reply(self.server.lease.clone(), None),
-                    Request::Write(lease) => Event::Reply(self.server.write(*lease), Some(self.origin)),
+                    Request::Read => Event::Read(self.server.lease.clone().map(Box::new)),
+                    Request::Write(lease) => Event::Written(self.server.write(*lease).map(Box::new)),
                 };
                 if let Some(back) = back {
                     self.schedule(now + back, n, exchange, reply);
                 }
             }
-            Event::Reply(..) | Event::GiveUp if self.waiting[n] != Some(exchange) => {}
+            Event::Read(_) | Event::Written(_) | Event::GiveUp if self.waiting[n] != Some(exchange) => {}
             Event::GiveUp => {
                 self.waiting[n] = None;
                 self.candidates[n].look_again();
                 self.schedule(now, n, 0, Event::Wake);
             }
-            Event::Reply(lease, None) => {
+            Event::Read(lease) => {
                 self.waiting[n] = None;
-                self.candidates[n].read(lease, local);
+                self.candidates[n].read(lease.map(|lease| *lease), local);
                 self.step(now, n);
             }
-            Event::Reply(Some(lease), Some(_)) => {
+            Event::Written(Some(lease)) => {
                 self.waiting[n] = None;
                 let sent = self.local(n, exchange >> 20);
-                self.candidates[n].wrote(lease, sent, local);
+                self.candidates[n].wrote(*lease, sent, local);
                 self.begin_term(n, now);
                 let wake = self.after(n, now, Timing::default().retry);
                 self.schedule(wake, n, 0, Event::Wake);
             }
-            Event::Reply(None, Some(_)) => {
+            Event::Written(None) => {
                 self.waiting[n] = None;
                 self.candidates[n].look_again();
                 self.schedule(now + 1, n, 0, Event::Wake);
@@ -222,15 +231,13 @@ impl Simulation {
 
     /// Notes that the candidate leads from now until its term ends, unless that was noted already.
     fn begin_term(&mut self, n: usize, now: u64) {
-        let ends = self.real(n, self.candidates[n].term_ends().unwrap());
-        self.terms.push((n, now, ends));
+        let to = self.real(n, self.candidates[n].term_ends().unwrap());
+        self.terms.push(Term { holder: n, from: now, to });
     }
 
     fn end_term(&mut self, n: usize, now: u64) {
-        for (holder, _, ends) in &mut self.terms {
-            if *holder == n {
-                *ends = (*ends).min(now);
-            }
+        for term in self.terms.iter_mut().filter(|term| term.holder == n) {
+            term.to = term.to.min(now);
         }
     }
 }
@@ -257,14 +264,12 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     })
 }
 
-fn overlap(terms: &[(usize, u64, u64)]) -> Option<((usize, u64, u64), (usize, u64, u64))> {
+/// Two terms of different candidates that overlap.
+fn overlap(terms: &[Term]) -> Option<(Term, Term)> {
     let pairs =
-        terms.iter().enumerate().flat_map(|(i, one)| terms[i + 1..].iter().map(move |other| (one, other)));
-    let both = |one: &(usize, u64, u64), other: &(usize, u64, u64)| one.1.max(other.1) < one.2.min(other.2);
-    pairs
-        .filter(|(one, other)| one.0 != other.0 && both(one, other))
-        .map(|(one, other)| (*one, *other))
-        .next()
+        terms.iter().enumerate().flat_map(|(i, one)| terms[i + 1..].iter().map(move |other| (*one, *other)));
+    let both = |one: Term, other: Term| one.from.max(other.from) < one.to.min(other.to);
+    pairs.into_iter().find(|(one, other)| one.holder != other.holder && both(*one, *other))
 }
 
 proptest! {
@@ -285,18 +290,18 @@ fn calm() -> Scenario {
 #[test]
 fn in_calm_weather_one_leads_all_the_time() {
     let terms = Simulation::new(calm()).run();
-    let first = terms[0].0;
-    assert!(terms.iter().all(|term| term.0 == first), "{terms:?}");
-    assert!(terms.windows(2).all(|pair| pair[1].1 < pair[0].2), "no gap: {terms:?}");
-    assert!(terms.last().unwrap().2 > END);
+    let first = terms[0].holder;
+    assert!(terms.iter().all(|term| term.holder == first), "{terms:?}");
+    assert!(terms.windows(2).all(|pair| pair[1].from < pair[0].to), "no gap: {terms:?}");
+    assert!(terms.last().unwrap().to > END);
 }
 
 #[test]
 fn after_a_release_another_leads_at_its_next_look() {
-    let first = Simulation::new(calm()).run()[0].0;
+    let first = Simulation::new(calm()).run()[0].holder;
     let terms = Simulation::new(Scenario { stops: vec![(50_000, first)], ..calm() }).run();
-    let next = terms.iter().find(|term| term.0 != first).unwrap();
-    assert!((50_000..53_000).contains(&next.1), "{next:?}");
+    let next = terms.iter().find(|term| term.holder != first).unwrap();
+    assert!((50_000..53_000).contains(&next.from), "{next:?}");
 }
 
 /// The property can fail: a clock that runs too slowly is beyond what a Lease can bear.

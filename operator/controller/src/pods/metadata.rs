@@ -12,28 +12,28 @@ type Map = BTreeMap<String, String>;
 /// Metadata of an object that belongs to the scheduler: cluster < template < base labels.
 #[must_use]
 pub fn of_scheduler(cluster: &DaskCluster, name: &str) -> ObjectMeta {
-    let template = cluster.spec.scheduler.metadata.as_ref();
     let base = base_labels(&cluster.name_any(), labels::SCHEDULER);
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: cluster.namespace(),
-        labels: Some(layered(&[Some(cluster.labels()), template_labels(template), Some(&base)])),
-        annotations: annotations(cluster.meta(), template),
-        owner_references: owner(cluster).map(|owner| vec![owner]),
-        ..ObjectMeta::default()
-    }
+    of_child(cluster, name, cluster.spec.scheduler.metadata.as_ref(), &base)
 }
 
 /// Metadata of the default group: cluster < worker template < base labels.
 #[must_use]
 pub fn of_default_group(cluster: &DaskCluster, name: &str) -> ObjectMeta {
-    let template = cluster.spec.worker.metadata.as_ref();
     let mut base = base_labels(&cluster.name_any(), labels::WORKER_GROUP);
     base.remove(labels::ISTIO_INJECT);
+    of_child(cluster, name, cluster.spec.worker.metadata.as_ref(), &base)
+}
+
+fn of_child(
+    cluster: &DaskCluster,
+    name: &str,
+    template: Option<&TemplateMetadata>,
+    base: &Map,
+) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: cluster.namespace(),
-        labels: Some(layered(&[Some(cluster.labels()), template_labels(template), Some(&base)])),
+        labels: Some(layered(&[Some(cluster.labels()), template_labels(template), Some(base)])),
         annotations: annotations(cluster.meta(), template),
         owner_references: owner(cluster).map(|owner| vec![owner]),
         ..ObjectMeta::default()
@@ -148,7 +148,10 @@ mod tests {
                 ("test-label", "scheduler"),
             ])
         );
-        assert_eq!(meta.annotations.clone().unwrap(), map(&[("scheduler-note", "y"), ("test-annotation", "x")]));
+        assert_eq!(
+            meta.annotations.clone().unwrap(),
+            map(&[("scheduler-note", "y"), ("test-annotation", "x")])
+        );
         let owner = &meta.owner_references.unwrap()[0];
         assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("DaskCluster", "cluster-uid"));
         assert_eq!((owner.controller, owner.block_owner_deletion), (Some(true), Some(true)));

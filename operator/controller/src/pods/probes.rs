@@ -95,12 +95,14 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
     fn scheduler(container: Value, service: Value) -> Container {
         let mut pod: PodSpec = serde_json::from_value(json!({"containers": [container]})).unwrap();
         add_to_scheduler(&mut pod, &serde_json::from_value(service).unwrap());
         pod.containers.remove(0)
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
     fn worker(container: Value) -> Container {
         let mut pod: PodSpec = serde_json::from_value(json!({"containers": [container]})).unwrap();
         add_to_worker(&mut pod);

@@ -105,8 +105,10 @@ impl Inspections {
 struct Memory {
     /// The advice of the last close look.
     advice: Vec<Missing>,
-    /// The namespaces of the first complete inspection, which are those that are watched.
-    watched: Option<Option<BTreeSet<String>>>,
+    /// Whether an inspection was complete, so that the watches were started.
+    started: bool,
+    /// The namespaces of that inspection; `None` for all.
+    watched: Option<BTreeSet<String>>,
 }
 
 impl Memory {
@@ -130,9 +132,11 @@ impl Memory {
             Depth::Quick => now.preflight.advice.clone_from(&self.advice),
         }
         if now.preflight.is_fine() {
-            let watched = self.watched.get_or_insert_with(|| now.namespaces.clone());
-            now.preflight.advice.extend(unwatched(watched.as_ref(), now.namespaces.as_ref()));
-            now.namespaces.clone_from(watched);
+            if !std::mem::replace(&mut self.started, true) {
+                self.watched.clone_from(&now.namespaces);
+            }
+            now.preflight.advice.extend(unwatched(self.watched.as_ref(), now.namespaces.as_ref()));
+            now.namespaces.clone_from(&self.watched);
         }
         now
     }

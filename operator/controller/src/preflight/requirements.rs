@@ -82,7 +82,7 @@ const DASK: &str = dask_operator_api::GROUP;
 
 /// The rights that the operator needs in every namespace that it watches.
 pub const RIGHTS: [Right; 7] = [
-    right(DASK, "daskclusters", "", &["list", "watch", "patch"]),
+    right(DASK, "daskclusters", "", &["list", "watch"]),
     right(DASK, "daskclusters", "status", &["patch"]),
     right(DASK, "daskworkergroups", "", &["list", "watch", "create", "patch"]),
     right(DASK, "daskworkergroups", "status", &["patch"]),

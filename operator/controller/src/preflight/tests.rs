@@ -75,7 +75,10 @@ impl State {
     fn respond(&self, path: &str, mut body: Value) -> Response<Body> {
         if path == "/apis/kubernetes.dask.org/v1" {
             if self.resources.is_empty() {
-                return failure(404);
+                return Response::builder()
+                    .status(404)
+                    .body(Body::from(b"404 page not found\n".to_vec()))
+                    .unwrap();
             }
             let resource = |name: &String| json!({"name": name, "singularName": "", "namespaced": true, "kind": "K", "verbs": []});
             let resources: Vec<Value> = self.resources.iter().map(resource).collect();

@@ -51,3 +51,16 @@ fn patient(mut config: Config) -> Config {
     config.reset_reader_on_write = true;
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_may_be_silent_longer_than_a_quiet_watch_but_not_for_ever() {
+        let config = patient(Config::new(http::Uri::from_static("https://127.0.0.1:1")));
+        assert_eq!((config.connect_timeout, config.write_timeout), (Some(CONNECT), Some(WRITE)));
+        assert!(config.read_timeout.is_some_and(|limit| limit > Duration::from_mins(4)));
+        assert!(config.reset_reader_on_write, "idle time does not count");
+    }
+}

@@ -24,6 +24,7 @@ use crate::controllers::group::WorkerAllocation;
 
 /// Settings of `dask-operator run`. [`Settings::from_arguments`] makes one from arguments alone.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Settings {
     /// Watch all namespaces (the default without --namespace)
     #[arg(short = 'A', long, conflicts_with = "namespaces")]
@@ -128,6 +129,7 @@ pub struct Settings {
 
 /// Arguments of `kopf run` that are accepted and have no effect, but for `--standalone`.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct KopfArguments {
     /// Run without leader election, unless --leader-elect is given
     #[arg(long, help_heading = "Accepted from kopf")]
@@ -214,7 +216,7 @@ impl Settings {
     #[must_use]
     pub fn log_filter(&self) -> &str {
         match self {
-            Self { log_level: Some(filter), .. } => filter,
+            Self { log_level: Some(filter), .. } if !filter.is_empty() => filter,
             Self { debug: true, .. } => "debug",
             Self { verbose: true, .. } => "info,dask_operator=debug",
             Self { quiet: true, .. } => "warn",

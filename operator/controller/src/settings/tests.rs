@@ -109,6 +109,7 @@ fn election(#[case] arguments: &[&str], #[case] expected: bool) {
 #[rstest]
 #[case(&["-q"], "warn")]
 #[case(&["--log-level=trace", "-q"], "trace")]
+#[case(&["--log-level="], "info")]
 fn log_filters(#[case] arguments: &[&str], #[case] expected: &str) {
     assert_eq!(settings(arguments).log_filter(), expected);
 }

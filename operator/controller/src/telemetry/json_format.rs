@@ -27,7 +27,8 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut line = Line(Map::new());
-        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
+        {
             let extensions = span.extensions();
             let fields =
                 extensions.get::<FormattedFields<N>>().map(|fields| fields.as_str()).unwrap_or_default();
