@@ -11,6 +11,7 @@ use crate::cluster_cache::ClusterCache;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::Obstacles;
 use crate::controllers::announce::Announcement;
+use crate::controllers::group::Ordinals;
 use crate::controllers::status_writer::StatusMemory;
 use crate::events::{Event, EventSink, EventType};
 use crate::leader::Leadership;
@@ -43,6 +44,8 @@ pub struct Context {
     pub cluster_obstacles: Obstacles,
     /// Refused writes of groups.
     pub group_obstacles: Obstacles,
+    /// The highest ordinal given in each group.
+    pub ordinals: Ordinals,
     /// The last written status of each cluster.
     pub cluster_status: StatusMemory<DaskClusterStatus>,
     /// The last written status of each group.
@@ -146,6 +149,7 @@ mod tests {
             leadership,
             cluster_obstacles: Obstacles::default(),
             group_obstacles: Obstacles::default(),
+            ordinals: Ordinals::default(),
             cluster_status: StatusMemory::default(),
             group_status: StatusMemory::default(),
         };

@@ -49,37 +49,57 @@ pub struct Subject {
     pub per: (&'static str, usize),
 }
 
-/// The rounds of a comparison.
-#[derive(Clone, Debug, Default)]
-pub struct Pairs {
+/// A round of each side, one right after the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pair {
     /// Of the raw writer.
-    pub raw_writer: Vec<Round>,
+    pub raw_writer: Round,
     /// Of the operator.
-    pub operator: Vec<Round>,
+    pub operator: Round,
 }
 
+impl Pair {
+    /// The part of the machine that others took in the worse round, from 0 to 1.
+    #[must_use]
+    pub fn disturbance(&self) -> f64 {
+        self.raw_writer.cpu.disturbance().max(self.operator.cpu.disturbance())
+    }
+}
+
+/// The pairs of a comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Pairs(Vec<Pair>);
+
 impl Pairs {
-    /// Keeps a round.
-    pub fn push(&mut self, side: Side, round: Round) {
-        match side {
-            Side::RawWriter => self.raw_writer.push(round),
-            Side::Operator => self.operator.push(round),
-        }
+    /// Of these pairs the `count` that were disturbed least. They are not chosen by their outcome.
+    #[must_use]
+    pub fn least_disturbed(mut pairs: Vec<Pair>, count: usize) -> Self {
+        pairs.sort_by(|one, other| one.disturbance().total_cmp(&other.disturbance()));
+        pairs.truncate(count);
+        Self(pairs)
     }
 
-    /// The median rate of the operator, compared with the raw writer's; `None` without rounds.
+    /// The median rate of the operator, compared with the raw writer's; `None` without pairs.
     #[must_use]
     pub fn measurement(&self, subject: &Subject, bar: Bar) -> Option<Measurement> {
-        let rate = |rounds: &[Round]| median(&rates(rounds, subject.objects));
-        let (value, baseline) = (rate(&self.operator)?, rate(&self.raw_writer)?);
+        let rate = |rounds: &[&Round]| median(&rates(rounds, subject.objects));
+        let (value, baseline) = (rate(&self.operator())?, rate(&self.raw_writer())?);
         Some(Measurement::new(subject.name, value, subject.unit, baseline, bar))
+    }
+
+    fn raw_writer(&self) -> Vec<&Round> {
+        self.0.iter().map(|pair| &pair.raw_writer).collect()
+    }
+
+    fn operator(&self) -> Vec<&Round> {
+        self.0.iter().map(|pair| &pair.operator).collect()
     }
 
     /// Where the time went, for people: each pair, CPU time and requests of the median round.
     #[must_use]
     pub fn explanation(&self, subject: &Subject) -> String {
         let Subject { name, unit, objects, per } = *subject;
-        let (raw, operator) = (rates(&self.raw_writer, objects), rates(&self.operator, objects));
+        let (raw, operator) = (rates(&self.raw_writer(), objects), rates(&self.operator(), objects));
         let ratios: Vec<f64> = operator.iter().zip(&raw).map(|(operator, raw)| operator / raw).collect();
         let mut text = format!(
             "{name}: {objects} objects a round\n{:<34}{:>12}{:>12}{:>8}\n",
@@ -97,9 +117,10 @@ impl Pairs {
         line("median of the pairs' ratios", String::new(), String::new(), middle);
 
         let mut compare = |label: &str, decimals: usize, figure: &dyn Fn(&Round) -> f64| {
-            let of =
-                |rounds: &[Round]| median(&rounds.iter().map(figure).collect::<Vec<_>>()).unwrap_or(f64::NAN);
-            let (raw, operator) = (of(&self.raw_writer), of(&self.operator));
+            let of = |rounds: Vec<&Round>| {
+                median(&rounds.into_iter().map(figure).collect::<Vec<_>>()).unwrap_or_default()
+            };
+            let (raw, operator) = (of(self.raw_writer()), of(self.operator()));
             let ratio = if raw > 0.0 { format!("{:.3}", operator / raw) } else { String::new() };
             line(label, format!("{raw:.decimals$}"), format!("{operator:.decimals$}"), ratio);
         };
@@ -108,6 +129,7 @@ impl Pairs {
         compare("CPU s of etcd", 2, &|round| round.cpu.etcd);
         compare("CPU s of the operator", 2, &|round| round.cpu.operator);
         compare("CPU s of driver, raw writer", 2, &|round| round.cpu.bench);
+        compare("CPU s of others", 2, &|round| round.cpu.machine * round.cpu.disturbance());
         compare("CPU s of the machine", 2, &|round| round.cpu.machine);
         compare("cores busy", 2, &|round| round.cpu.machine / round.seconds);
         let (item, items) = per;
@@ -121,12 +143,12 @@ impl Pairs {
     }
 
     fn kinds_of_request(&self) -> BTreeSet<&str> {
-        let rounds = self.raw_writer.iter().chain(&self.operator);
+        let rounds = self.0.iter().flat_map(|pair| [&pair.raw_writer, &pair.operator]);
         rounds.flat_map(|round| round.requests.keys()).map(String::as_str).collect()
     }
 }
 
-fn rates(rounds: &[Round], objects: usize) -> Vec<f64> {
+fn rates(rounds: &[&Round], objects: usize) -> Vec<f64> {
     #[expect(clippy::cast_precision_loss, reason = "a few thousand objects")]
     let objects = objects as f64;
     rounds.iter().map(|round| objects / round.seconds).collect()
@@ -146,12 +168,24 @@ mod tests {
             writes: 101.0,
             requests: [("POST pods".to_owned(), 100.0), ("POST events".to_owned(), events)].into(),
         };
-        let mut pairs = Pairs::default();
-        for (raw, operator) in [(1.0, 2.0), (2.0, 2.0), (4.0, 5.0)] {
-            pairs.push(Side::RawWriter, round(raw, 0.0));
-            pairs.push(Side::Operator, round(operator, 1.0));
-        }
-        pairs
+        let seconds = [(1.0, 2.0), (2.0, 2.0), (4.0, 5.0)];
+        Pairs(
+            seconds
+                .map(|(raw, operator)| Pair { raw_writer: round(raw, 0.0), operator: round(operator, 1.0) })
+                .into(),
+        )
+    }
+
+    #[test]
+    fn the_pairs_that_count_are_chosen_by_disturbance_alone() {
+        let pair = |seconds: f64, api_server: f64| {
+            let cpu = CpuSeconds { api_server, machine: 2.0, ..CpuSeconds::default() };
+            let operator = Round { seconds, cpu, ..Round::default() };
+            Pair { raw_writer: Round { seconds, ..Round::default() }, operator }
+        };
+        let pairs = Pairs::least_disturbed(vec![pair(1.0, 0.5), pair(2.0, 2.0), pair(3.0, 1.9)], 2);
+        let seconds: Vec<f64> = pairs.operator().iter().map(|round| round.seconds).collect();
+        assert_eq!(seconds, [2.0, 3.0]);
     }
 
     #[test]

@@ -32,6 +32,15 @@ pub struct CpuSeconds {
     pub machine: f64,
 }
 
+impl CpuSeconds {
+    /// The part of the machine's CPU time that went to nobody who is measured, from 0 to 1.
+    #[must_use]
+    pub fn disturbance(&self) -> f64 {
+        let Self { api_server, etcd, operator, bench, machine } = *self;
+        if machine > 0.0 { (1.0 - (api_server + etcd + operator + bench) / machine).max(0.0) } else { 0.0 }
+    }
+}
+
 impl Sub for CpuSeconds {
     type Output = Self;
 
@@ -176,6 +185,14 @@ mod tests {
         let own = std::process::id();
         assert!(cpu_seconds(own).unwrap() >= 0.0);
         assert!(memory(own).unwrap().resident > 1e6);
+    }
+
+    #[test]
+    fn what_nobody_measured_used_disturbs() {
+        let quiet = CpuSeconds { api_server: 5.0, etcd: 1.0, operator: 1.0, bench: 1.0, machine: 8.0 };
+        assert!(quiet.disturbance().abs() < 1e-9);
+        assert!((CpuSeconds { machine: 16.0, ..quiet }.disturbance() - 0.5).abs() < 1e-9);
+        assert!(CpuSeconds::default().disturbance().abs() < 1e-9);
     }
 
     #[test]

@@ -98,14 +98,22 @@ fn is_interrupted(error: &command::Error) -> bool {
     matches!(error, command::Error::Failed { output, .. } if output.contains("another operation"))
 }
 
-/// The operator's pods.
+/// The operator's pods that are ready, without those on their way out.
 ///
 /// # Errors
 /// When the API server does not answer.
-pub async fn pods(client: &kube::Client) -> Result<Vec<Pod>, Error> {
+pub async fn ready_pods(client: &kube::Client) -> Result<Vec<Pod>, Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), RELEASE);
     let list = pods.list(&ListParams::default().labels(SELECTOR)).await;
-    Ok(list.map_err(Error::api("list the operator's pods"))?.items)
+    let list = list.map_err(Error::api("list the operator's pods"))?;
+    Ok(list.items.into_iter().filter(is_ready).collect())
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    let ready =
+        conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
 }
 
 /// Who holds the Lease by which the replicas choose the one that writes.
@@ -131,6 +139,21 @@ mod tests {
     fn references_are_split_at_the_tag(#[case] reference: &str, #[case] name: &str, #[case] tag: &str) {
         let expected = Image::Named { name: name.to_owned(), tag: tag.to_owned() };
         assert_eq!(Image::parse(reference), expected);
+    }
+
+    #[test]
+    fn pods_that_start_or_go_are_not_ready() {
+        let pod = |status: &str, going: Option<&str>| {
+            let pod = json!({
+                "metadata": {"deletionTimestamp": going},
+                "status": {"conditions": [{"type": "Ready", "status": status}]},
+            });
+            is_ready(&serde_json::from_value(pod).unwrap())
+        };
+        assert!(pod("True", None));
+        assert!(!pod("False", None));
+        assert!(!pod("True", Some("2026-11-23T10:00:00Z")));
+        assert!(!is_ready(&Pod::default()));
     }
 
     #[test]

@@ -85,7 +85,6 @@ async fn a_leader_that_stops_gives_the_lease_back() {
 #[tokio::test]
 async fn a_leader_that_loses_the_api_server_stops_writing() {
     let (namespace, one, two, observer, _kubelet) = two("leader-cut-off").await;
-    let cut = one.faults.write_count();
     one.faults.set_plan(|call| {
         if call.is_about("leases") {
             integration_tests::Fault::FailBeforeSending
@@ -94,6 +93,8 @@ async fn a_leader_that_loses_the_api_server_stops_writing() {
         }
     });
     wait_for_holder(&namespace, "two").await;
+    // Until its term ended it was free to write.
+    let cut = one.faults.write_count();
     observer.allow("c-default", 5);
     namespace.scale_group("c-default", 5).await;
     namespace.wait_for_ready_workers("c-default", 5).await;

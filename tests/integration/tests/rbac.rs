@@ -10,6 +10,7 @@ use integration_tests::{
     ApiServer, Fault, Faults, Kubelet, Namespace, Operator, chart, scenario, templates, wait_for,
 };
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
 use kube::Config;
 use kube::config::AuthInfo;
 use serde_json::{Value, json};
@@ -67,8 +68,8 @@ async fn the_chart_grants_exactly_what_is_used() {
     let home = server.namespace("home").await;
     let (granted, config) = install(&home, &[]).await;
 
-    // What the life of a cluster does not show by itself: a reply that is lost while the watch is late, and traces
-    // of the Python operator.
+    // What the life of a cluster does not show by itself: a reply that is lost while the watch is late, names that
+    // are taken, and traces of the Python operator.
     let first = AtomicBool::new(true);
     let (period, open) = (Duration::from_secs(3), Duration::from_millis(100));
     let faults = Faults::plan(move |call| match call.verb {
@@ -80,19 +81,41 @@ async fn the_chart_grants_exactly_what_is_used() {
     let namespace = server.namespace("life").await;
     let legacy = server.namespace("legacy").await;
     leave_traces_of_the_python_operator(&legacy).await;
-    legacy.create_object(&templates::cluster("name.with.dots", 0)).await;
+    take_names(&legacy).await;
 
     scenario::play(&namespace, &launch).await;
+    for cluster in ["one", "two"] {
+        legacy.wait_for_cluster_condition(cluster, "SchedulerReady", "NameTaken").await;
+    }
     let used: Rights = faults.rights_used().into_iter().filter(|right| !everybody_has(right)).collect();
     let missing: Vec<_> = used.difference(&granted).collect();
     assert!(missing.is_empty(), "used but not granted: {missing:?}");
-    let allowed: Rights = used.union(&for_admission()).cloned().collect();
+    let allowed: Rights = used.into_iter().chain(for_admission()).collect();
     let unused: Vec<_> = granted.difference(&allowed).collect();
     assert!(unused.is_empty(), "granted but not used: {unused:?}");
     assert!(
         granted.iter().all(|(verb, group, resource)| [verb, group, resource].iter().all(|word| *word != "*"))
     );
     server.down().await;
+}
+
+/// Strangers with the names of a Service and of a Deployment that clusters need, without labels that we watch.
+async fn take_names(namespace: &Namespace) {
+    let service = json!({"metadata": {"name": "one-scheduler"}, "spec": {"ports": [{"port": 80}]}});
+    namespace.create_object(&serde_json::from_value::<Service>(service).unwrap()).await;
+    let labels = json!({"app": "stranger"});
+    let deployment = json!({
+        "metadata": {"name": "two-scheduler"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "c:1"}]}},
+        },
+    });
+    namespace.create_object(&serde_json::from_value::<Deployment>(deployment).unwrap()).await;
+    for cluster in ["one", "two"] {
+        namespace.create_object(&templates::cluster(cluster, 0)).await;
+    }
 }
 
 /// A scheduler Deployment that is rolled, not recreated.

@@ -13,6 +13,8 @@ use crate::cluster_cache::ObjectKey;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Pause while a stranger's object has the name: it goes only when a person makes it go.
+const NAME_TAKEN_PAUSE: Duration = Duration::from_secs(30);
 
 /// Something that only a person can put out of the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +80,10 @@ impl Obstacles {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let before = entries.get(key).filter(|entry| entry.generation == generation);
         let refusals = before.map_or(0, |entry| entry.refusals);
-        let wait = FIRST_PAUSE.saturating_mul(1 << refusals.min(10)).min(LONGEST_PAUSE);
+        let wait = match obstacle.reason {
+            Reason::NameTaken => NAME_TAKEN_PAUSE,
+            _ => FIRST_PAUSE.saturating_mul(1 << refusals.min(10)).min(LONGEST_PAUSE),
+        };
         let retry_at = now + wait;
         entries.insert(key.clone(), Entry { obstacle, generation, refusals: refusals + 1, retry_at });
         wait
@@ -108,6 +113,13 @@ mod tests {
         let waits: Vec<u64> =
             (0..8).map(|_| obstacles.refused(&key, Some(1), quota(), at(0)).as_secs()).collect();
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_not_asked_for_often() {
+        let taken = Obstacle::new(Reason::NameTaken, "a stranger's");
+        let wait = Obstacles::default().refused(&ObjectKey::new("ns", "c"), Some(1), taken, at(0));
+        assert_eq!(wait.as_secs(), 30);
     }
 
     #[test]

@@ -87,8 +87,8 @@ pub const RIGHTS: [Right; 7] = [
     right(DASK, "daskworkergroups", "", &["list", "watch", "create", "patch"]),
     right(DASK, "daskworkergroups", "status", &["patch"]),
     right("", "pods", "", &["get", "list", "watch", "create", "delete"]),
-    right("", "services", "", &["list", "watch", "create", "patch"]),
-    right("apps", "deployments", "", &["list", "watch", "create", "patch"]),
+    right("", "services", "", &["get", "list", "watch", "create", "patch"]),
+    right("apps", "deployments", "", &["get", "list", "watch", "create", "patch"]),
 ];
 
 /// The right to publish Events, without which the operator works silently.

@@ -180,7 +180,8 @@ impl Writer {
     /// Deletes the object with this name and UID; one that was made again under the same name is spared.
     ///
     /// # Errors
-    /// Any [`WriteError`] but `NotFound` and `Conflict`, which mean that it is gone.
+    /// Any [`WriteError`] but `NotFound`, which means that it is gone. A `Conflict` mostly means that it was made
+    /// again under the same name; its watch soon shows whether.
     pub async fn delete<K>(&self, key: &ObjectKey, uid: &str, lane: Lane) -> Result<Deletion, WriteError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -194,7 +195,7 @@ impl Writer {
             .map_err(WriteError::from)
         {
             Ok(_) => Ok(Deletion::Accepted),
-            Err(WriteError::NotFound { .. } | WriteError::Conflict { .. }) => Ok(Deletion::Gone),
+            Err(WriteError::NotFound { .. }) => Ok(Deletion::Gone),
             Err(error) => Err(error),
         }
     }

@@ -193,11 +193,18 @@ async fn patches_go_where_they_belong() {
     assert_eq!(api.asked(), expected);
 }
 
+#[tokio::test]
+async fn a_conflict_does_not_pass_for_a_deletion() {
+    let api = Api::default();
+    let answer = failure(409, "Conflict", "the UID in the precondition does not match");
+    let error = writer(&api, answer).delete::<Pod>(&key(), "uid-1", Lane::Bulk).await.unwrap_err();
+    assert!(matches!(error, WriteError::Conflict { .. }), "{error}");
+}
+
 #[rstest]
 #[case::accepted(Answer::With(200, pod()), Deletion::Accepted)]
 #[case::done(Answer::With(200, json!({"kind": "Status", "status": "Success"})), Deletion::Accepted)]
 #[case::gone(failure(404, "NotFound", "pods \"x\" not found"), Deletion::Gone)]
-#[case::replaced(failure(409, "Conflict", "the UID in the precondition does not match"), Deletion::Gone)]
 #[tokio::test]
 async fn only_the_meant_object_is_deleted(#[case] answer: Answer, #[case] expected: Deletion) {
     let api = Api::default();

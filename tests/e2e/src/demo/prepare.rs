@@ -100,7 +100,7 @@ pub async fn operator(
     let work = async {
         operator::install(kubernetes, &images.operator, images.operator_version.as_deref()).await?;
         let client = kubernetes.client().await?;
-        let pods: Vec<_> = operator::pods(&client).await?.iter().map(ResourceExt::name_any).collect();
+        let pods: Vec<_> = operator::ready_pods(&client).await?.iter().map(ResourceExt::name_any).collect();
         let leader = wait::until("an operator pod that leads", LEADER_PATIENCE, async || {
             let holder = operator::leader(&client).await?;
             let leads = holder.clone().filter(|holder| pods.iter().any(|pod| holder.contains(pod.as_str())));

@@ -18,7 +18,8 @@ async fn all_replicas_killed_while_scaling_leave_no_duplicate() {
         scenario.ready("steady", 2).await?;
         let client = scenario.client_pod().await?;
         let before: BTreeSet<_> =
-            operator::pods(&scenario.client).await?.iter().map(ResourceExt::name_any).collect();
+            operator::ready_pods(&scenario.client).await?.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(before.len(), 2, "{before:?}");
 
         let kill = format!(
             "delete pods --namespace {} --selector {} --force --grace-period=0",
@@ -32,7 +33,7 @@ async fn all_replicas_killed_while_scaling_leave_no_duplicate() {
 
         scenario.ready("steady", 8).await?;
         let after: BTreeSet<_> =
-            operator::pods(&scenario.client).await?.iter().map(ResourceExt::name_any).collect();
+            operator::ready_pods(&scenario.client).await?.iter().map(ResourceExt::name_any).collect();
         assert!(before.is_disjoint(&after), "{before:?} were to be killed, {after:?} run");
         let workers = scenario.pods(&workers_of("steady"), "8 workers", |pods| pods.len() == 8).await?;
         // Every worker that ever was has an ordinal of its own, so there never was a ninth.

@@ -14,14 +14,14 @@ use crate::harness::{PATIENCE, shared};
 async fn two_replicas_run_on_two_nodes_and_one_leads() {
     shared("release", async |scenario| {
         let leader = wait::until("one of two ready operator pods to lead", PATIENCE, async || {
-            let pods = operator::pods(&scenario.client).await?;
+            let pods = operator::ready_pods(&scenario.client).await?;
             let holder = operator::leader(&scenario.client).await?.unwrap_or_default();
             let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
             let leads = names.len() == 2 && names.iter().any(|name| holder.contains(name.as_str()));
             Ok(if leads { Look::Done(holder) } else { Look::NotYet(format!("{names:?}, holder {holder:?}")) })
         })
         .await?;
-        let pods = operator::pods(&scenario.client).await?;
+        let pods = operator::ready_pods(&scenario.client).await?;
         let nodes: BTreeSet<_> =
             pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()).collect();
         assert_eq!(nodes.len(), 2, "{leader} leads, replicas are on {nodes:?}");

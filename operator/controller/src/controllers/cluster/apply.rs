@@ -1,10 +1,15 @@
 //! Carrying out the plan for a cluster.
 
-use dask_operator_api::DaskWorkerGroup;
+use dask_operator_api::{DaskCluster, DaskWorkerGroup};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tracing::info;
 
+use super::decide::name_taken;
 use super::plan::ClusterPlan;
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
@@ -12,28 +17,56 @@ use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::refusal;
 use crate::writer::{Creation, Lane, WriteError};
 
-/// Writes what is planned, in order; the first refusal ends it and is returned.
-///
-/// An object that already exists although the cache did not show it is seen on its watch soon; nothing is lost
-/// by taking it for made.
-pub(super) async fn apply(
-    ctx: &Context,
-    key: &ObjectKey,
-    plan: &ClusterPlan,
-) -> Result<Option<Obstacle>, WriteError> {
-    match write(ctx, key, plan).await {
-        Ok(()) => Ok(None),
-        Err(error) => refusal(error).map(Some),
+/// What ends the writing early.
+enum Stop {
+    Obstacle(Obstacle),
+    Error(WriteError),
+}
+
+impl From<WriteError> for Stop {
+    fn from(error: WriteError) -> Self {
+        Self::Error(error)
     }
 }
 
-async fn write(ctx: &Context, key: &ObjectKey, plan: &ClusterPlan) -> Result<(), WriteError> {
+/// Writes what is planned, in order; the first refusal ends it and is returned.
+pub(super) async fn apply(
+    ctx: &Context,
+    cluster: &DaskCluster,
+    plan: &ClusterPlan,
+) -> Result<Option<Obstacle>, WriteError> {
+    match write(ctx, cluster, plan).await {
+        Ok(()) => Ok(None),
+        Err(Stop::Obstacle(obstacle)) => Ok(Some(obstacle)),
+        Err(Stop::Error(error)) => refusal(error).map(Some),
+    }
+}
+
+/// Creates an object, or reads the one that has its name already: made by an earlier try whose reply was lost, or
+/// somebody else's, which a watch does not show if it lacks our labels.
+async fn create<K>(ctx: &Context, cluster: &DaskCluster, object: &K) -> Result<K, Stop>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned,
+{
+    if let Creation::Created(created) = ctx.writer.create(object, Lane::Urgent).await? {
+        return Ok(*created);
+    }
+    let existing: K = ctx.writer.get(&ObjectKey::of(object), Lane::Urgent).await?;
+    let owner = existing.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let owner_uid = owner.map(|owner| owner.uid.as_str());
+    if owner_uid == cluster.metadata.uid.as_deref() {
+        return Ok(existing);
+    }
+    Err(Stop::Obstacle(name_taken(&K::kind(&()), &existing.name_any(), owner_uid)))
+}
+
+async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
+    let key = &ObjectKey::of(cluster);
     let scheduler = key.sibling(format!("{}-scheduler", key.name));
     let group = key.sibling(format!("{}-default", key.name));
     let (writer, cache) = (&ctx.writer, &ctx.cache);
-    if let Some(service) = &plan.service
-        && let Creation::Created(service) = writer.create(&**service, Lane::Urgent).await?
-    {
+    if let Some(service) = &plan.service {
+        let service = create(ctx, cluster, &**service).await?;
         cache.created_service(&service);
         info!(cluster = %key, service = %scheduler.name, "scheduler service created");
     }
@@ -42,9 +75,8 @@ async fn write(ctx: &Context, key: &ObjectKey, plan: &ClusterPlan) -> Result<(),
         cache.created_service(&service);
         info!(cluster = %key, service = %scheduler.name, "scheduler service updated");
     }
-    if let Some(deployment) = &plan.deployment
-        && let Creation::Created(deployment) = writer.create(&**deployment, Lane::Urgent).await?
-    {
+    if let Some(deployment) = &plan.deployment {
+        let deployment = create(ctx, cluster, &**deployment).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %key, deployment = %scheduler.name, "scheduler deployment created");
     }
@@ -53,6 +85,7 @@ async fn write(ctx: &Context, key: &ObjectKey, plan: &ClusterPlan) -> Result<(),
         cache.created_deployment(&deployment);
         info!(cluster = %key, deployment = %scheduler.name, "scheduler deployment updated");
     }
+    // Groups are watched whatever their labels are, so one that exists already is seen there.
     if let Some(group) = &plan.default_group
         && let Creation::Created(group) = writer.create(&**group, Lane::Urgent).await?
     {

@@ -130,7 +130,7 @@ fn default_group_patch(group: &DaskWorkerGroup, cluster: &DaskCluster) -> Option
 }
 
 /// Somebody else's object has the name: a stranger's, or one of an earlier cluster that is being collected.
-fn name_taken(kind: &str, name: &str, owner_uid: Option<&str>) -> Obstacle {
+pub(super) fn name_taken(kind: &str, name: &str, owner_uid: Option<&str>) -> Obstacle {
     if owner_uid.is_some() {
         let message = format!("{kind} \"{name}\" belongs to an earlier owner and has to be deleted first");
         return Obstacle::new(Reason::WaitingForDeletion, message);

@@ -23,6 +23,7 @@ pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: Cancell
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.cluster_obstacles.clear(key);
         ctx.cluster_status.forget(key);
+        ctx.backoff.reset("DaskCluster", key);
     };
     reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_cluster).await;
 }
@@ -49,7 +50,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         before = first;
     }
     if !plan.is_empty() {
-        match apply(&ctx, &key, &plan).await? {
+        match apply(&ctx, &cluster, &plan).await? {
             Some(obstacle) => {
                 let wait = ctx.cluster_obstacles.refused(&key, generation, obstacle.clone(), now);
                 plan.requeue_after = Some(wait);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dask_operator_api::{DaskWorkerGroup, GroupName, Reason};
+use dask_operator_api::{DaskWorkerGroup, DaskWorkerGroupStatus, GroupName, Reason};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
@@ -29,6 +29,8 @@ pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: Can
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.group_obstacles.clear(key);
         ctx.group_status.forget(key);
+        ctx.ordinals.forget(key);
+        ctx.backoff.reset("DaskWorkerGroup", key);
     };
     reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_group).await;
 }
@@ -44,10 +46,13 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let uid = group.uid().unwrap_or_default();
     let before =
         ctx.group_status.newest(&key, &uid, resource_version(&group.metadata), group.status.as_ref());
+    let highest_ordinal = ctx.ordinals.highest(&key, &uid, before.highest_ordinal);
+    let known = DaskWorkerGroupStatus { highest_ordinal, ..before.clone() };
     let standing = ctx.group_obstacles.standing(&key, group.metadata.generation, now);
-    let mut plan = decide(&snapshot, &before, standing.as_ref(), ctx.settings.worker_allocation(), now);
+    let mut plan = decide(&snapshot, &known, standing.as_ref(), ctx.settings.worker_allocation(), now);
 
     apply::adopt(&ctx, &key, &plan).await?;
+    ctx.ordinals.give(&key, &uid, &plan.create);
     let refused = create_workers(&ctx, &key, &snapshot, &plan, now).await?;
     let obstacle = refused.map(|(obstacle, wait)| {
         plan.requeue_after = plan.requeue_after.into_iter().chain([wait]).min();
@@ -57,7 +62,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
 
     // What deleting a failed pod would lose is written down before.
     let current = ctx.cache.group_snapshot(&key).unwrap_or_else(|| snapshot.clone());
-    let next = status(&current, obstacle.as_ref(), plan.failures.as_ref(), &before, now);
+    let next = status(&current, obstacle.as_ref(), plan.failures.as_ref(), &known, now);
     let urgent = plan.remove.iter().any(|removal| removal.failed) && next.failures != before.failures;
     let interval = if urgent { Duration::ZERO } else { ROUTINE_INTERVAL };
     let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, interval).await?;
