@@ -118,6 +118,12 @@ impl Call {
         self.is_change() && !self.is_about("events") && !self.is_about("leases")
     }
 
+    /// Whether it is about something in this namespace.
+    #[must_use]
+    pub fn is_in(&self, namespace: &str) -> bool {
+        self.resource.as_ref().is_some_and(|resource| resource.namespace.as_deref() == Some(namespace))
+    }
+
     /// Whether it is about this resource, or `resource/subresource`.
     #[must_use]
     pub fn is_about(&self, path: &str) -> bool {
