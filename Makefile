@@ -43,11 +43,11 @@ test: image ## Run all tests: unit, API server, nodes, and a short bench
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace
-	cargo run --quiet -p dask-operator-bench -- --quick
+	cargo run --quiet -p dask-operator-bench -- --quick --operator target/$(TRIPLE)/release/dask-operator
 
 .PHONY: bench
 bench: image ## Measure the operator against a raw writer; writes target/bench/results.json
-	cargo run --release -p dask-operator-bench
+	cargo run --release -p dask-operator-bench -- --operator target/$(TRIPLE)/release/dask-operator
 
 .PHONY: up
 up: tools ## Start a local Kubernetes (NAME=dev NODES=2)

@@ -8,6 +8,7 @@ use clap::Parser;
 use dask_operator_bench::bench::{Bench, Size};
 use dask_operator_bench::results::{Figure, Measurement, table};
 use dask_operator_bench::{operator, scenarios, server};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures the operator against a raw writer on one API server.
 #[derive(Debug, Parser)]
@@ -43,7 +44,7 @@ async fn main() -> Result<()> {
     let (name, size) = if arguments.quick { ("bench-quick", Size::QUICK) } else { ("bench", Size::FULL) };
     let measured = tokio::select! {
         measured = run(&arguments.only, name, size, program, log) => measured,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        signal = interruption() => Err(signal.map_or_else(Into::into, |()| anyhow::anyhow!("interrupted"))),
     };
     testbed::down(name).await.context("failed to stop the API server")?;
     let figures = measured?;
@@ -56,6 +57,15 @@ async fn main() -> Result<()> {
     }
     println!("written to {}", json.display());
     Ok(())
+}
+
+/// Waits for SIGINT or SIGTERM, so that the API server does not outlive the bench.
+async fn interruption() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = tokio::signal::ctrl_c() => done,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 async fn run(

@@ -27,7 +27,7 @@ pub async fn diagnose(kubernetes: &Kubernetes, namespace: &str) -> Vec<Section> 
     let commands = [
         ("conditions", conditions),
         ("pods", command(format!("get pods --namespace {namespace} --output wide"))),
-        ("events", command(format!("get events --namespace {namespace} --sort-by=.lastTimestamp"))),
+        ("events", command(format!("get events --namespace {namespace} --sort-by=.metadata.creationTimestamp"))),
         ("nodes", command("get nodes --output wide".to_owned())),
         ("the operator's pods", command(format!("get pods --namespace {} --output wide", operator::RELEASE))),
         (
@@ -56,7 +56,7 @@ pub fn render(sections: &[Section]) -> String {
         if lines.is_empty() {
             text.push_str("none\n");
         }
-        for line in &lines[lines.len().saturating_sub(LINES * 2)..] {
+        for line in &lines[lines.len().saturating_sub(LINES)..] {
             let _ = writeln!(text, "{line}");
         }
     }
