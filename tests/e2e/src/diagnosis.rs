@@ -27,7 +27,10 @@ pub async fn diagnose(kubernetes: &Kubernetes, namespace: &str) -> Vec<Section> 
     let commands = [
         ("conditions", conditions),
         ("pods", command(format!("get pods --namespace {namespace} --output wide"))),
-        ("events", command(format!("get events --namespace {namespace} --sort-by=.metadata.creationTimestamp"))),
+        (
+            "events",
+            command(format!("get events --namespace {namespace} --sort-by=.metadata.creationTimestamp")),
+        ),
         ("nodes", command("get nodes --output wide".to_owned())),
         ("the operator's pods", command(format!("get pods --namespace {} --output wide", operator::RELEASE))),
         (
