@@ -36,19 +36,32 @@ pub fn read(path: &Path) -> Result<Value, Error> {
         .map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })
 }
 
+/// Where a DaskCluster has lists of containers.
+const CONTAINERS: [&str; 4] = [
+    "/spec/scheduler/spec/initContainers",
+    "/spec/scheduler/spec/containers",
+    "/spec/worker/spec/initContainers",
+    "/spec/worker/spec/containers",
+];
+
 /// The manifest of a DaskCluster with another image in every container.
 #[must_use]
 pub fn with_image(mut cluster: Value, image: &str) -> Value {
-    for part in ["scheduler", "worker"] {
-        for kind in ["initContainers", "containers"] {
-            let containers = cluster["spec"][part]["spec"].get_mut(kind).and_then(Value::as_array_mut);
-            for container in containers.into_iter().flatten() {
-                container["image"] = json!(image);
-                container["imagePullPolicy"] = json!("IfNotPresent");
-            }
+    for list in CONTAINERS {
+        let containers = cluster.pointer_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            container["image"] = json!(image);
+            container["imagePullPolicy"] = json!("IfNotPresent");
         }
     }
     cluster
+}
+
+/// The images of a DaskCluster's containers, in the order of the manifest.
+#[must_use]
+pub fn images(cluster: &Value) -> Vec<&str> {
+    let lists = CONTAINERS.iter().filter_map(|list| cluster.pointer(list)?.as_array());
+    lists.flatten().filter_map(|container| container["image"].as_str()).collect()
 }
 
 #[cfg(test)]
@@ -60,6 +73,7 @@ mod tests {
         let pod = |image: &str| json!({"containers": [{"name": "a", "image": image, "imagePullPolicy": "IfNotPresent"}], "nodeName": "n"});
         let cluster = |image: &str| json!({"kind": "DaskCluster", "spec": {"scheduler": {"spec": pod(image)}, "worker": {"spec": pod(image)}}});
         assert_eq!(with_image(cluster("old"), "new:1"), cluster("new:1"));
+        assert_eq!(images(&cluster("old")), ["old", "old"]);
     }
 
     #[test]

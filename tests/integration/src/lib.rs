@@ -36,5 +36,5 @@ pub use kubelet::Kubelet;
 pub use namespace::{Namespace, Object};
 pub use observer::Observer;
 pub use operator::Operator;
-pub use wait::{PATIENCE, holds_for, wait_for};
+pub use wait::{PATIENCE, holds_for, wait_for, wait_until_quiet};
 pub use world::World;

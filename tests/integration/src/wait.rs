@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use crate::fault::{Faults, listed};
+
 /// How long anything may take. Two busy cores make everything slow; what is stuck takes longer than this.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -30,6 +32,20 @@ pub async fn wait_at_most<T>(
             Err(_) => sleep(INTERVAL).await,
         }
     }
+}
+
+/// Waits until an operator has written nothing for a second: longer than it spaces writes of one status.
+pub async fn wait_until_quiet(faults: &Faults) {
+    let mut last = (faults.write_count(), Instant::now());
+    wait_for("no write for a second", async || {
+        if faults.write_count() != last.0 {
+            last = (faults.write_count(), Instant::now());
+        }
+        check(last.1.elapsed() > Duration::from_secs(1), || {
+            listed(faults.writes().last().map(std::slice::from_ref).unwrap_or_default())
+        })
+    })
+    .await;
 }
 
 /// Checks again and again for `period` that `look` answers `Ok`.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
 use integration_tests::fault::listed;
 use integration_tests::wait::check;
-use integration_tests::{ApiServer, Faults, Namespace, World, holds_for, templates, wait_for};
+use integration_tests::{
+    ApiServer, Faults, Namespace, World, holds_for, templates, wait_for, wait_until_quiet,
+};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -15,8 +17,9 @@ use serde_json::{Value, json};
 /// How long nothing may happen that should not.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// From now on the operator writes nothing.
+/// The operator comes to rest and stays there.
 async fn rests(faults: &Faults) {
+    wait_until_quiet(faults).await;
     let before = faults.write_count();
     holds_for(SILENCE, "nothing loops", async || {
         let writes = faults.writes();

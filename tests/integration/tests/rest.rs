@@ -1,11 +1,11 @@
 //! At rest the operator writes nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dask_operator_api::DaskCluster;
 use integration_tests::fault::{Call, listed};
 use integration_tests::wait::check;
-use integration_tests::{Faults, Namespace, World, holds_for, templates, wait_for};
+use integration_tests::{Faults, Namespace, World, holds_for, templates, wait_for, wait_until_quiet};
 
 const CLUSTERS: usize = 20;
 const WORKERS: i32 = 3;
@@ -49,15 +49,7 @@ async fn twenty_clusters_at_rest_cost_no_write() {
         namespace.create_object(&templates::cluster(&format!("c{number}"), WORKERS)).await;
     }
     all_are_ready(namespace).await;
-    // The last status may still wait for its turn.
-    let mut last = (faults.write_count(), Instant::now());
-    wait_for("no write for a second", async || {
-        if faults.write_count() != last.0 {
-            last = (faults.write_count(), Instant::now());
-        }
-        check(last.1.elapsed() > Duration::from_secs(1), || "still writing".to_owned())
-    })
-    .await;
+    wait_until_quiet(faults).await;
     is_silent(faults).await;
 
     world.restart_operator().await;

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Error, Kubernetes, clusters, dashboard,
     dask::{ClientPod, Computation},
+    manifest,
 };
 
 /// Rows and columns of the matrices: a second of work for a core.
@@ -23,7 +24,7 @@ const FEW: i32 = 2;
 const MANY: i32 = 4;
 
 /// Python starts in seconds; on somebody's Kubernetes an image may have to be pulled first.
-const READY_PATIENCE: Duration = Duration::from_mins(5);
+const READY_PATIENCE: Duration = Duration::from_mins(3);
 
 /// From Ready until the scheduler knows exactly the wanted workers: they connect before they are ready, and a
 /// worker that was removed says goodbye.
@@ -79,12 +80,15 @@ impl<'a> Scene<'a> {
     async fn set(stage: Stage<'a>) -> Result<((Self, usize), String), Error> {
         let Stage { kubernetes, namespace, manifest } = stage;
         let cluster = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let image = manifest["spec"]["worker"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+        let images = manifest::images(&manifest);
+        let clusters = Api::namespaced(kubernetes.client().await?, namespace);
+        remove_with_other_images(kubernetes, namespace, &clusters, &cluster, &images).await?;
         let apply = kubernetes.kubectl(&format!("apply --namespace {namespace} -f -"));
         apply.input(manifest.to_string()).run().await?;
         let client_name = format!("{cluster}-client");
-        let client = ClientPod::start(kubernetes, namespace, &client_name, image).await?;
-        let clusters = Api::namespaced(kubernetes.client().await?, namespace);
+        let client =
+            ClientPod::start(kubernetes, namespace, &client_name, images.last().copied().unwrap_or_default())
+                .await?;
         let scene = Self { kubernetes, namespace, cluster, clusters, client_name, client };
         let connected = scene.wait(FEW).await?;
         let detail = format!("{} is Ready: a scheduler and {}", scene.cluster, counted(connected, "worker"));
@@ -120,4 +124,22 @@ impl<'a> Scene<'a> {
         let title = dashboard::title(self.kubernetes, self.namespace, &self.cluster).await?;
         Ok(((), format!("/status answers 200: {title:?}")))
     }
+}
+
+/// Removes the cluster of an earlier demo if its images are others: they could not change under it.
+async fn remove_with_other_images(
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    clusters: &Api<DaskCluster>,
+    name: &str,
+    images: &[&str],
+) -> Result<(), Error> {
+    let existing = clusters.get_opt(name).await.map_err(Error::api(format!("get DaskCluster {name:?}")))?;
+    let existing = existing.and_then(|cluster| serde_json::to_value(cluster).ok());
+    if existing.is_some_and(|existing| manifest::images(&existing) != images) {
+        // In the foreground, so that nothing of it is left for the new one to meet.
+        let delete = format!("delete daskcluster {name} --namespace {namespace} --cascade=foreground");
+        kubernetes.kubectl(&delete).run().await?;
+    }
+    Ok(())
 }
