@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PodSpec, ServiceSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use strum::{Display, EnumString, IntoStaticStr};
 
 use crate::pod_spec::deserialize_pod_spec;
+use crate::update::UpdatePolicy;
 
 /// Desired state of a Dask cluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +56,17 @@ pub struct DaskClusterSpec {
     pub scheduler: SchedulerSpec,
     /// The default worker group.
     pub worker: WorkerSpec,
+    /// How edits reach running pods, and how workers are drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdatePolicy>,
+}
+
+impl DaskClusterSpec {
+    /// How edits reach running pods, and how workers are drained.
+    #[must_use]
+    pub fn update_policy(&self) -> UpdatePolicy {
+        self.update.clone().unwrap_or_default()
+    }
 }
 
 /// The scheduler's pod template and Service.
@@ -162,7 +174,8 @@ pub struct DaskClusterStatus {
 }
 
 /// The scheduler as it was last seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct SchedulerStatus {
     /// Address for workers and clients in the cluster, such as `tcp://demo-scheduler.ns.svc:8786`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,6 +189,12 @@ pub struct SchedulerStatus {
     /// Container restarts of that pod.
     #[serde(default)]
     pub restarts: i32,
+    /// Identity that the scheduler process gave itself; another one means that it restarted and lost all results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// When that process started, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
 }
 
 /// Number of worker pods of one group, by state.
@@ -191,6 +210,9 @@ pub struct GroupCounts {
     pub starting: i32,
     /// Ready.
     pub ready: i32,
+    /// Of the others, those that finish their tasks and hand over their data before they go.
+    #[serde(default)]
+    pub draining: i32,
     /// Ended for good, waiting to be replaced.
     pub failed: i32,
     /// On their way out.

@@ -17,6 +17,16 @@ pub enum ConditionType {
     SchedulerReady,
     /// All wanted workers are ready.
     WorkersReady,
+    /// The scheduler answers the operator.
+    SchedulerReachable,
+    /// The scheduler restarted and lost the results that it knew of.
+    SchedulerLostState,
+    /// Workers are being added, drained or removed; also why one that should go is kept.
+    Scaling,
+    /// Running pods differ from the templates that they should be made from.
+    Updating,
+    /// The autoscaler can act.
+    ScalingActive,
 }
 
 /// Builds the new list of conditions from the old one.

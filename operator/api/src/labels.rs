@@ -24,6 +24,17 @@ pub const JOB_RUNNER: &str = "job-runner";
 pub const ORDINAL: &str = "kubernetes.dask.org/ordinal";
 /// Annotation on a default group: the `spec.worker.replicas` of the DaskCluster that was last handed on to it.
 pub const PROPAGATED_REPLICAS: &str = "kubernetes.dask.org/propagated-replicas";
+/// Annotation on a default group: digest of the worker template of the DaskCluster that was last handed on to it.
+pub const PROPAGATED_TEMPLATE: &str = "kubernetes.dask.org/propagated-template";
+/// Annotation on a worker pod and on the scheduler's Deployment: digest of the template that it was made from.
+pub const TEMPLATE_HASH: &str = "kubernetes.dask.org/template-hash";
+/// Annotation on a worker: that it is to be drained and deleted, and why; see [`crate::DrainIntent`].
+pub const DRAIN: &str = "kubernetes.dask.org/drain";
+
+/// Annotation on a DaskAutoscaler, of dask-kubernetes: seconds since the epoch before which it does not scale again.
+pub const COOLDOWN_UNTIL: &str = "kubernetes.dask.org/cooldown-until";
+/// Finalizer of dask-kubernetes, which nobody removes once that operator is gone.
+pub const KOPF_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
 
 const NOT_PROPAGATED: [&str; 3] = ["kopf.zalando.org", "kubectl.kubernetes.io", "kubernetes.dask.org"];
 

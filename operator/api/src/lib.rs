@@ -9,6 +9,8 @@ pub mod autoscaler;
 pub mod cluster;
 pub mod conditions;
 pub mod crd;
+pub mod drain;
+pub mod duration;
 pub mod group;
 pub mod job;
 pub mod labels;
@@ -16,6 +18,7 @@ pub mod names;
 mod pod_spec;
 pub mod quantity;
 pub mod reason;
+pub mod update;
 
 pub use autoscaler::{DaskAutoscaler, DaskAutoscalerSpec};
 pub use cluster::{
@@ -23,10 +26,13 @@ pub use cluster::{
     SchedulerStatus, TemplateMetadata, WorkerSpec,
 };
 pub use conditions::{ConditionType, Conditions};
+pub use drain::DrainIntent;
+pub use duration::Duration;
 pub use group::{DaskWorkerGroup, DaskWorkerGroupSpec, DaskWorkerGroupStatus, WorkerFailures};
 pub use job::{DaskJob, DaskJobSpec, DaskJobStatus, JobClusterTemplate, JobRunnerSpec, JobStatus};
 pub use names::{ClusterName, GroupName, InvalidName};
 pub use reason::Reason;
+pub use update::{DrainTimeoutAction, SchedulerUpdate, UpdatePolicy, UpdateStrategy};
 
 /// API group of all kinds.
 pub const GROUP: &str = "kubernetes.dask.org";

@@ -62,6 +62,70 @@ pub enum Reason {
     ScaledDown,
     /// A worker was replaced.
     WorkerReplaced,
+
+    /// Workers finish their tasks and hand over their data before they go.
+    Draining,
+    /// The number of workers is the wanted one.
+    AtDesiredSize,
+    /// The scheduler protects a worker that should go: it takes part in a shuffle, or runs a task that left the pool.
+    WorkerProtected,
+    /// The scheduler refuses to retire a worker that should go: it holds an actor, or nobody can take its data.
+    DrainRefused,
+    /// A worker was not drained in time and is kept.
+    DrainTimedOut,
+    /// A worker was deleted although it was not drained, because its time had run out.
+    DrainForced,
+    /// The scheduler's answer about a worker that should go is awaited.
+    DrainUnconfirmed,
+
+    /// The scheduler answers, by the operations of the telemetry module.
+    Telemetry,
+    /// The scheduler answers, by the operations that every Dask has.
+    StandardOperations,
+    /// The scheduler does not answer; nothing is decided on what it would say.
+    SchedulerUnreachable,
+    /// The scheduler answers what cannot be understood.
+    SchedulerGarbled,
+    /// There is no running scheduler to ask.
+    SchedulerNotRunning,
+    /// All workers have stopped taking tasks because their memory is full.
+    AllWorkersPaused,
+    /// The scheduler process is another one than before.
+    SchedulerRestarted,
+    /// The scheduler process is the one that the cluster began with.
+    StateKept,
+    /// A worker of an earlier scheduler did not join the new one and is replaced.
+    WorkerStranded,
+
+    /// Running pods are those of the templates.
+    UpToDate,
+    /// Workers are being replaced because their template was edited.
+    TemplateChanged,
+    /// Workers of an older template stay until they are deleted, as `update.strategy` says.
+    UpdatedOnDelete,
+    /// The scheduler's template was edited; `update.scheduler` says when it is restarted.
+    SchedulerOutdated,
+
+    /// The cluster was deleted because it had been idle for `idleTimeout`.
+    IdleTimeout,
+    /// The autoscaler changed the number of workers.
+    Autoscaled,
+    /// The autoscaler sees no need for a change.
+    TargetReached,
+    /// The autoscaler waits until its last change has had time to work.
+    CoolingDown,
+    /// The wanted number is outside of the autoscaler's bounds, and the bound was taken.
+    Bounded,
+
+    /// A job was seen.
+    JobCreated,
+    /// A job's runner ended well.
+    JobSucceeded,
+    /// A job's runner failed.
+    JobFailed,
+
+    /// Objects that the Python operator had made were taken over.
+    TakenOver,
 }
 
 impl Reason {
@@ -80,6 +144,26 @@ impl Reason {
                 | Self::ScaledUp
                 | Self::ScaledDown
                 | Self::WorkerReplaced
+                | Self::Draining
+                | Self::AtDesiredSize
+                | Self::WorkerProtected
+                | Self::DrainUnconfirmed
+                | Self::Telemetry
+                | Self::StandardOperations
+                | Self::SchedulerNotRunning
+                | Self::StateKept
+                | Self::UpToDate
+                | Self::TemplateChanged
+                | Self::UpdatedOnDelete
+                | Self::SchedulerOutdated
+                | Self::IdleTimeout
+                | Self::Autoscaled
+                | Self::TargetReached
+                | Self::CoolingDown
+                | Self::Bounded
+                | Self::JobCreated
+                | Self::JobSucceeded
+                | Self::TakenOver
         )
     }
 }

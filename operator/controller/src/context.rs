@@ -15,6 +15,7 @@ use crate::controllers::group::Ordinals;
 use crate::controllers::status_writer::StatusMemory;
 use crate::events::{Event, EventSink, EventType};
 use crate::leader::Leadership;
+use crate::scheduler_link::SchedulerLinks;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Sample;
@@ -38,6 +39,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Whether this process may write.
     pub leadership: Leadership,
+    /// What the schedulers said last.
+    pub links: SchedulerLinks,
     /// Failures of each object.
     pub backoff: Backoff,
     /// Refused writes of clusters.
@@ -143,6 +146,7 @@ mod tests {
             cache: ClusterCache::new(metrics.clone()),
             writer: Writer::new(client, leadership.clone(), metrics.clone(), Limits::default()),
             events,
+            links: SchedulerLinks::default(),
             backoff: Backoff::new(metrics.clone()),
             metrics,
             settings: Arc::new(Settings::from_arguments([""; 0]).unwrap()),

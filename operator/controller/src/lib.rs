@@ -13,6 +13,7 @@ pub mod leader;
 pub mod pods;
 pub mod preflight;
 pub mod run;
+pub mod scheduler_link;
 pub mod settings;
 pub mod telemetry;
 pub mod web;

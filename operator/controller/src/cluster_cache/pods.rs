@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use dask_operator_api::labels;
+use dask_operator_api::{DrainIntent, labels};
 
 use super::ObjectKey;
 use super::intern::Interner;
 use super::pod_state::PodLife;
 use super::records::{PodRecord, PodState};
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
-use super::wire_pod::WirePod;
+use super::wire_pod::{ContainerStatus, WirePod};
 
 /// A pod, and the labels that say whom it concerns.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,11 @@ impl PodEntry {
             resource_version: metadata.resource_version(),
             owner_uid: shared(&metadata.controller_uid),
             ordinal: metadata.ordinal,
+            template_hash: shared(&metadata.template_hash),
+            drain: metadata.drain.as_deref().map(|value| Box::new(DrainIntent::from_annotation(value))),
+            node: shared(&pod.spec.node_name),
+            ip: pod.status.pod_ip.as_deref().map(Into::into),
+            running: pod.status.container_statuses.iter().any(ContainerStatus::is_running),
             created: metadata.created.unwrap_or_default(),
             state: life.state,
             ready_since: life.ready_since,

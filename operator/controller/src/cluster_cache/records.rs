@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dask_operator_api::Reason;
+use dask_operator_api::{DrainIntent, Reason};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
@@ -21,6 +21,16 @@ pub struct PodRecord {
     pub owner_uid: Option<Arc<str>>,
     /// Ordinal of a worker in its group; `None` on pods of the Python operator and on schedulers.
     pub ordinal: Option<i64>,
+    /// Digest of the template it was made from; `None` on pods of the Python operator and on schedulers.
+    pub template_hash: Option<Arc<str>>,
+    /// That it is to be drained, and why.
+    pub drain: Option<Box<DrainIntent>>,
+    /// Node it was given to.
+    pub node: Option<Arc<str>>,
+    /// Its IP address, once it has one; Dask's addresses of its workers begin with it.
+    pub ip: Option<Box<str>>,
+    /// Whether a container of it runs: from then on it may hold data.
+    pub running: bool,
     /// `metadata.creationTimestamp`, in whole seconds.
     pub created: Timestamp,
     /// Where the pod is in its life.

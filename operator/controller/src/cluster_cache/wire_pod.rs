@@ -72,6 +72,9 @@ pub struct PodStatus {
     pub reason: Option<String>,
     /// The same in words.
     pub message: Option<String>,
+    /// IP address.
+    #[serde(rename = "podIP")]
+    pub pod_ip: Option<String>,
     /// Conditions.
     pub conditions: Vec<PodCondition>,
     /// Statuses of the init containers.
@@ -139,6 +142,14 @@ pub struct ContainerStatus {
     pub last_state: ContainerState,
 }
 
+impl ContainerStatus {
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.state.running.is_some()
+    }
+}
+
 /// What a container does; at most one of these is there.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -204,6 +215,10 @@ pub struct WireMeta {
     pub component: Option<String>,
     /// Annotation `kubernetes.dask.org/ordinal`, if it is a number.
     pub ordinal: Option<i64>,
+    /// Annotation `kubernetes.dask.org/template-hash`.
+    pub template_hash: Option<String>,
+    /// Annotation `kubernetes.dask.org/drain`.
+    pub drain: Option<String>,
 }
 
 impl WireMeta {
@@ -262,6 +277,10 @@ struct RawLabels {
 struct RawAnnotations {
     #[serde(rename = "kubernetes.dask.org/ordinal")]
     ordinal: Option<String>,
+    #[serde(rename = "kubernetes.dask.org/template-hash")]
+    template_hash: Option<String>,
+    #[serde(rename = "kubernetes.dask.org/drain")]
+    drain: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -274,6 +293,7 @@ struct RawOwner {
 impl From<RawMeta> for WireMeta {
     fn from(raw: RawMeta) -> Self {
         let labels = raw.labels.unwrap_or_default();
+        let annotations = raw.annotations.unwrap_or_default();
         let mut owners = raw.owner_references.into_iter().flatten();
         Self {
             object: ObjectMeta {
@@ -289,7 +309,9 @@ impl From<RawMeta> for WireMeta {
             cluster: labels.cluster,
             group: labels.group,
             component: labels.component,
-            ordinal: raw.annotations.and_then(|annotations| annotations.ordinal?.parse().ok()),
+            ordinal: annotations.ordinal.and_then(|ordinal| ordinal.parse().ok()),
+            template_hash: annotations.template_hash,
+            drain: annotations.drain,
         }
     }
 }
@@ -343,12 +365,14 @@ mod tests {
     fn the_names_of_labels_and_annotations_are_the_apis() {
         let pod: WirePod = serde_json::from_value(json!({"metadata": {
             "labels": {labels::CLUSTER_NAME: "c", labels::WORKER_GROUP_NAME: "g", labels::COMPONENT: "worker"},
-            "annotations": {labels::ORDINAL: "7"},
+            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::DRAIN: "d"},
         }}))
         .unwrap();
         assert_eq!(pod.metadata.cluster.as_deref(), Some("c"));
         assert_eq!(pod.metadata.group.as_deref(), Some("g"));
         assert_eq!(pod.metadata.component.as_deref(), Some("worker"));
         assert_eq!(pod.metadata.ordinal, Some(7));
+        assert_eq!(pod.metadata.template_hash.as_deref(), Some("h"));
+        assert_eq!(pod.metadata.drain.as_deref(), Some("d"));
     }
 }

@@ -15,6 +15,8 @@ pub struct WorkerCounts {
     pub starting: i32,
     /// Ready.
     pub ready: i32,
+    /// Of the pending, starting and ready ones, those that are being drained.
+    pub draining: i32,
     /// Ended for good.
     pub failed: i32,
     /// On their way out.
@@ -33,6 +35,7 @@ impl WorkerCounts {
                 PodState::Failed => &mut counts.failed,
                 PodState::Terminating => &mut counts.terminating,
             } += 1;
+            counts.draining += i32::from(worker.drain.is_some() && worker.state <= PodState::Ready);
         }
         counts
     }
@@ -56,6 +59,7 @@ pub fn group_counts(members: &GroupMembers) -> GroupCounts {
         pending: counts.pending.max(desired - counts.starting - counts.ready),
         starting: counts.starting,
         ready: counts.ready,
+        draining: counts.draining,
         failed: counts.failed,
         terminating: counts.terminating,
     }

@@ -250,11 +250,15 @@ mod tests {
             json!({"properties": {"spec": {"properties": {}}, "status": {"properties": {"phase": {}}}}});
         observed.schemas.insert("daskclusters", serde_json::from_value(old).unwrap());
         let lines = lines(&observed);
-        assert!(lines[0].contains("its schema lacks spec.idleTimeout, status.conditions"), "{}", lines[0]);
+        assert!(
+            lines[0].contains("its schema lacks spec.idleTimeout, spec.update, status.conditions"),
+            "{}",
+            lines[0]
+        );
         assert!(!lines[0].contains("status.phase"), "{}", lines[0]);
 
         let open = json!({"properties": {
-            "spec": {"properties": {"idleTimeout": {}}},
+            "spec": {"properties": {"idleTimeout": {}, "update": {}}},
             "status": {"x-kubernetes-preserve-unknown-fields": true},
         }});
         observed.schemas.insert("daskclusters", serde_json::from_value(open).unwrap());

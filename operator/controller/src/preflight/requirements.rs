@@ -17,6 +17,7 @@ pub(super) const KINDS: [Kind; 4] = [
         subresources: &["status", "scale"],
         fields: &[
             "spec.idleTimeout",
+            "spec.update",
             "status.conditions",
             "status.groups",
             "status.observedGeneration",

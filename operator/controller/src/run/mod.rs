@@ -23,6 +23,7 @@ use crate::controllers::status_writer::StatusMemory;
 use crate::events::{EventSettings, EventSink};
 use crate::leader::{Election, Leadership, LeaseLocation, Timing};
 use crate::preflight::{Findings, Inspections};
+use crate::scheduler_link::SchedulerLinks;
 use crate::settings::{ProbeServer, Settings};
 use crate::telemetry::{LogControl, Metrics};
 use crate::web::health::{Health, Heartbeat};
@@ -113,6 +114,7 @@ pub fn start(client: Client, settings: Settings, shutdown: CancellationToken) ->
         cache: ClusterCache::new(metrics.clone()),
         writer,
         events,
+        links: SchedulerLinks::default(),
         backoff: Backoff::new(metrics.clone()),
         metrics,
         settings,

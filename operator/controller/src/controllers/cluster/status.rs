@@ -166,6 +166,8 @@ fn scheduler_status(snapshot: &ClusterSnapshot) -> SchedulerStatus {
         dashboard: port_named(service, &["http-dashboard", "dashboard"]).map(|port| address.dashboard(port)),
         pod: pod.map(|pod| pod.name.to_string()),
         restarts: pod.map_or(0, |pod| pod.restarts),
+        id: None,
+        started_at: None,
     }
 }
 
