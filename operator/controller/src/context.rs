@@ -86,6 +86,7 @@ impl Context {
                 .collect(),
             groups: counts.groups,
             pods: pods.collect(),
+            links: self.links.states(),
             watches: watches
                 .map(|watch| {
                     (
@@ -179,7 +180,8 @@ mod tests {
     #[tokio::test]
     async fn an_empty_cache_gives_an_empty_sample() {
         let (context, _) = context();
-        let expected = Sample { leader: true, ready: true, ..Sample::default() };
+        let links = vec![("answering", 0), ("failing", 0), ("not_running", 0)];
+        let expected = Sample { leader: true, ready: true, links, ..Sample::default() };
         assert_eq!(context.sample(true), expected);
     }
 }

@@ -32,6 +32,7 @@ struct Shared {
     health: Mutex<Health>,
     clusters: Triggers,
     groups: Triggers,
+    links: Triggers,
     ready: watch::Sender<bool>,
     metrics: Metrics,
 }
@@ -56,6 +57,7 @@ impl ClusterCache {
             health: Mutex::default(),
             clusters: Triggers::default(),
             groups: Triggers::default(),
+            links: Triggers::default(),
             ready: watch::Sender::new(false),
             metrics,
         };
@@ -107,6 +109,35 @@ impl ClusterCache {
     /// The worker groups to reconcile, as [`Self::take_cluster_triggers`].
     pub fn take_group_triggers(&self) -> impl Stream<Item = ObjectRef<DaskWorkerGroup>> + Send + 'static {
         self.shared.groups.stream().map(|key| key.object_ref())
+    }
+
+    /// The clusters whose scheduler or workers changed, as [`Self::take_cluster_triggers`].
+    pub fn take_link_triggers(&self) -> impl Stream<Item = ObjectKey> + Send + 'static {
+        self.shared.links.stream()
+    }
+
+    /// All clusters, for whoever takes the link triggers.
+    pub fn wake_links(&self) {
+        let clusters = self.index().everything().clusters;
+        self.shared.links.add(clusters);
+    }
+
+    /// There is news about this cluster from elsewhere than the API server.
+    pub fn wake_cluster(&self, cluster: &ObjectKey) {
+        if self.index().clusters.get(cluster).is_some() {
+            self.shared.clusters.add([cluster.clone()]);
+        }
+    }
+
+    /// There is news about the groups of this cluster from elsewhere than the API server.
+    pub fn wake_groups_of(&self, cluster: &ObjectKey) {
+        let groups = self.index().groups_of(cluster);
+        self.shared.groups.add(groups);
+    }
+
+    /// There is news for the autoscalers of this cluster from elsewhere than the API server.
+    pub fn wake_autoscalers_of(&self, cluster: &ObjectKey) {
+        self.wake_cluster(cluster);
     }
 
     /// Takes a pod as the API server returned it to an own write.
@@ -212,6 +243,7 @@ impl ClusterCache {
             self.shared.ready.send_replace(true);
         }
         drop(index);
+        self.shared.links.add(wakes.clusters.iter().cloned());
         self.shared.clusters.add(wakes.clusters);
         self.shared.groups.add(wakes.groups);
         result

@@ -97,6 +97,12 @@ impl Index {
         Some(GroupSnapshot { members, cluster, unanswered })
     }
 
+    /// The groups that name this cluster.
+    pub(super) fn groups_of(&self, cluster: &ObjectKey) -> Vec<ObjectKey> {
+        let groups = self.groups_by_cluster.get(cluster).into_iter().flatten();
+        groups.map(|name| cluster.sibling(name.clone())).collect()
+    }
+
     fn members(&self, key: &ObjectKey) -> Option<GroupMembers> {
         let group = self.groups.get(key)?.clone();
         Some(GroupMembers { workers: self.pods.of_owner(group.uid()), group })

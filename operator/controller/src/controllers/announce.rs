@@ -16,12 +16,13 @@ pub struct Announcement {
     pub warning: bool,
 }
 
-/// The conditions whose reason became, or ceased to be, a problem. `Ready` only sums up the others.
+/// The conditions whose reason became, or ceased to be, a problem. `Ready` only sums up the others,
+/// and of `SchedulerReachable` the link tells when it lasts.
 #[must_use]
 pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcement> {
-    let summary: &str = ConditionType::Ready.into();
+    let elsewhere = [ConditionType::Ready, ConditionType::SchedulerReachable].map(<&str>::from);
     let mut news = Vec::new();
-    for condition in after.iter().filter(|condition| condition.type_ != summary) {
+    for condition in after.iter().filter(|condition| !elsewhere.contains(&condition.type_.as_str())) {
         let old = before.iter().find(|old| old.type_ == condition.type_);
         if old.is_some_and(|old| old.reason == condition.reason) {
             continue;

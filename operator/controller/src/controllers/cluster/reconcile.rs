@@ -45,7 +45,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
 
     // A new cluster shows at once that it was seen, before anything is made for it.
     if before.phase.is_none() {
-        let first = status(&snapshot, plan.obstacle.as_ref(), &before, now);
+        let first = status(&snapshot, &ctx.links.view(&key), plan.obstacle.as_ref(), &before, now);
         write_status(&ctx, &ctx.cluster_status, &*cluster, &before, first.clone(), PHASE_INTERVAL).await?;
         before = first;
     }
@@ -60,7 +60,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         }
         snapshot = ctx.cache.cluster_snapshot(&key).unwrap_or(snapshot);
     }
-    let next = status(&snapshot, plan.obstacle.as_ref(), &before, now);
+    let next = status(&snapshot, &ctx.links.view(&key), plan.obstacle.as_ref(), &before, now);
     let interval = if next.phase == before.phase { ROUTINE_INTERVAL } else { PHASE_INTERVAL };
     let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, interval).await?;
     // An object of an earlier owner is seen to go by its watch, unless it lost the labels that are watched.
