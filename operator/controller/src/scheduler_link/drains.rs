@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn roster(time: i64, count: usize, status: WorkerStatus) -> Roster {
-        let worker = |number| WorkerState {
+        let worker = |number: usize| WorkerState {
             address: format!("tcp://10.0.0.{number}:1"),
             name: number.to_string(),
             host: String::new(),

@@ -4,7 +4,7 @@ use dask_operator_api::SchedulerUpdate;
 
 use super::drain::PodFacts;
 use crate::cluster_cache::records::{PodRecord, PodState};
-use crate::cluster_cache::snapshot::ClusterSnapshot;
+use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 
 /// What has to be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +23,8 @@ impl Interest {
         let spec = &snapshot.cluster.spec;
         let when_idle = spec.update_policy().scheduler() == SchedulerUpdate::WhenIdle;
         let shrinking = snapshot.groups.iter().any(|members| {
-            let stays = |pod: &&PodRecord| !matches!(pod.state, PodState::Terminating | PodState::Failed);
-            let pods = members.workers.iter().map(AsRef::as_ref);
-            let wanted = usize::try_from(members.group.spec.worker.replicas).unwrap_or(0);
-            pods.clone().any(|pod| pod.drain.is_some() && pod.state != PodState::Terminating)
-                || pods.filter(stays).count() > wanted
+            let waits = |pod: &PodRecord| pod.drain.is_some() && pod.state != PodState::Terminating;
+            members.pods().any(|pod| waits(pod)) || members.is_too_large()
         });
         Self {
             shrinking,
@@ -45,7 +42,7 @@ fn is_autoscaled(_: &ClusterSnapshot) -> bool {
 /// All pods that may be in a drain: the marked ones, and others in case that their mark was taken back. A pod on its
 /// way out is in nobody's hands any more.
 pub(super) fn pods(snapshot: &ClusterSnapshot) -> Vec<PodFacts> {
-    let pods = snapshot.groups.iter().flat_map(|members| &members.workers);
+    let pods = snapshot.groups.iter().flat_map(GroupMembers::pods);
     pods.filter(|pod| pod.state != PodState::Terminating)
         .map(|pod| PodFacts {
             uid: pod.uid.clone(),
