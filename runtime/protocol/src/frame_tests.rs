@@ -12,7 +12,7 @@ fn message(frames: &[&[u8]], packed: usize) -> Vec<u8> {
     let inside: usize = frames[..packed].iter().map(|frame| frame.len()).sum();
     let mut bytes = words(&[8 + 8 * frames.len() as u64 + inside as u64, frames.len() as u64]);
     bytes.extend(words(&frames.iter().map(|frame| frame.len() as u64).collect::<Vec<_>>()));
-    frames.iter().for_each(|frame| bytes.extend(*frame));
+    bytes.extend(frames.concat());
     bytes
 }
 

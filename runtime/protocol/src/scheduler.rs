@@ -181,7 +181,8 @@ impl SchedulerClient {
     }
 
     /// Retires workers and returns those of them that it confirms. A worker is missing that is unknown, holds an actor,
-    /// or has data for which there is no other place; such a one goes on running.
+    /// or has data for which there is no other place; such a one goes on running, once it has heard of it itself. Do not
+    /// ask again before its status says so: Dask would take the fence for its usual status and leave it there.
     ///
     /// # Errors
     /// As [`Self::call`]; and if no address is given, as Dask would then choose workers itself.

@@ -161,8 +161,8 @@ fn retire(state: &mut State, request: &Value) -> Value {
         }
         (Some(addresses), None) => addresses,
         (None, Some(names)) => {
-            let named = state.workers.iter().filter(|worker| names.contains(&worker.name));
-            named.map(|worker| worker.address.clone()).collect()
+            let chosen = state.workers.iter().filter(|worker| names.contains(&worker.name));
+            chosen.map(|worker| worker.address.clone()).collect()
         }
         // Dask takes whatever it likes.
         (None, None) => state.to_close(None).iter().map(|worker| worker.address.clone()).collect(),

@@ -110,7 +110,11 @@ async fn accept(listener: TcpListener, shared: Shared, incarnation: watch::Recei
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                let Ok((stream, _)) = accepted else {
+                    // No more files may be open: at once it would be the same.
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    continue;
+                };
                 let (shared, mut current) = (shared.clone(), incarnation.clone());
                 // Only what changes from now on ends this connection.
                 current.mark_unchanged();

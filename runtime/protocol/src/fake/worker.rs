@@ -73,24 +73,22 @@ pub struct FakeWorker {
 }
 
 impl FakeWorker {
-    /// Joins a scheduler, real or fake.
+    /// Joins a scheduler, real or fake. It takes two sockets, with a fake scheduler in the same process four: mind the
+    /// limit of open files with many of them.
     ///
     /// # Errors
     /// When the scheduler cannot be reached, or does not want it.
     pub async fn join(scheduler: &str, config: FakeWorkerConfig) -> Result<Self, Error> {
         let mut tasks = JoinSet::new();
-        let listener = match &config.address {
-            Some(_) => None,
-            None => Some(listen().await?),
-        };
-        let address = match (&config.address, &listener) {
-            (Some(address), _) => address.clone(),
-            (None, Some((_, address))) => address.clone(),
-            (None, None) => String::new(),
+        let (listener, address) = if let Some(address) = config.address.clone() {
+            (None, address)
+        } else {
+            let (listener, address) = listen().await?;
+            (Some(listener), address)
         };
         let worker = Worker { name: config.name.clone(), nthreads: config.nthreads, ..Worker::new(&address) };
         let shared = Shared(Arc::new(Mutex::new(worker)));
-        if let Some((listener, _)) = listener {
+        if let Some(listener) = listener {
             tasks.spawn(answer_all(listener, shared.clone()));
         }
         let (close, closed) = watch::channel(false);
@@ -266,7 +264,11 @@ async fn answer_all(listener: TcpListener, shared: Shared) {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                let Ok((stream, _)) = accepted else {
+                    // No more files may be open: at once it would be the same.
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    continue;
+                };
                 connections.spawn(answer(stream, shared.clone()));
             }
             Some(_) = connections.join_next() => {}
