@@ -44,7 +44,8 @@ pub struct Dask {
 impl Dask {
     /// Without a process yet.
     pub async fn new() -> Self {
-        let python = testbed::python::environment(&[]).await.expect("Dask can be installed");
+        let made = tokio::task::spawn_blocking(|| testbed::python::environment(&[])).await;
+        let python = made.expect("no panic").expect("Dask can be installed").join("bin/python");
         let directory = TempDir::new().expect("a directory can be made");
         let network = [fastrand::u8(1..=254), fastrand::u8(..)];
         Self { python, directory, network, hosts: 1, scheduler: None }
