@@ -23,4 +23,4 @@ pub use shrink::{Shrink, Situation, shrink};
 pub use status::status;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
