@@ -207,9 +207,8 @@ impl Link {
             let roster = Roster::new(asked, now, workers, ranking.as_deref());
             self.listed = Some((Instant::now(), roster.members.clone()));
             let before = self.drains.progress();
-            let calls = self.drains.look(&situation.pods, &roster, since, now);
-            if let Some(target) = &self.target {
-                for batch in calls {
+            if let Some(target) = self.target.as_ref().filter(|_| self.ctx.leadership.is_leader()) {
+                for batch in self.drains.look(&situation.pods, &roster, since, now) {
                     debug!(cluster = %self.key, how = ?batch.how, workers = ?batch.addresses(), "retiring workers");
                     self.calls.start(batch, self.access, &self.kube, target, self.deadlines);
                 }
@@ -327,6 +326,10 @@ impl Link {
     /// Waits for the pause to end, for something else to do, or for a call to come back.
     async fn wait(&mut self, pause: Option<Duration>, situation: &Situation) {
         let end = pause.map(|pause| Instant::now() + pause);
+        // What changed during the round woke nobody.
+        if self.situation().as_ref() != Some(situation) {
+            return;
+        }
         loop {
             tokio::select! {
                 () = until(end) => return,
