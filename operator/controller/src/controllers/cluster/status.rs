@@ -8,19 +8,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::build::{port_named, scheduler_address};
+use super::{incarnation, updating};
 use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::counts::group_counts;
+use crate::scheduler_link::LinkView;
 
 /// What a check found: the condition's status, reason and message.
-type Finding = (Option<bool>, Reason, String);
+pub(super) type Finding = (Option<bool>, Reason, String);
 
 /// The status that describes `snapshot`. `obstacle` is what keeps the operator from making what is missing.
 #[must_use]
 pub fn status(
     snapshot: &ClusterSnapshot,
     obstacle: Option<&Obstacle>,
+    link: &LinkView,
     previous: &DaskClusterStatus,
     now: Timestamp,
 ) -> DaskClusterStatus {
@@ -35,21 +38,25 @@ pub fn status(
     let workers = workers_finding(snapshot, ready, desired);
     let summary = summary_finding(&scheduler, &workers);
     let time = Time(now);
-    let conditions = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
+    let updating = updating::finding(snapshot);
+    let mut conditions = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
         .set(ConditionType::Ready, summary.0, summary.1, &summary.2)
         .set(ConditionType::SchedulerReady, scheduler.0, scheduler.1, &scheduler.2)
         .set(ConditionType::WorkersReady, workers.0, workers.1, &workers.2)
-        .build();
+        .set(ConditionType::Updating, updating.0, updating.1, &updating.2);
+    if let Some((status, reason, message)) = incarnation::finding(previous, link) {
+        conditions = conditions.set(ConditionType::SchedulerLostState, status, reason, &message);
+    }
 
     DaskClusterStatus {
         phase: Some(phase(snapshot, obstacle, previous.phase)),
-        conditions,
+        conditions: conditions.build(),
         observed_generation: cluster.metadata.generation,
         replicas: default.map_or(0, |group| group.pending + group.starting + group.ready),
         ready_replicas: default.map_or(0, |group| group.ready),
         ready: Some(format!("{ready}/{desired}")),
         selector: default_selector(&cluster.name_any()),
-        scheduler: Some(scheduler_status(snapshot)),
+        scheduler: Some(scheduler_status(snapshot, previous, link)),
         groups,
     }
 }
@@ -157,7 +164,12 @@ fn summary_finding(scheduler: &Finding, workers: &Finding) -> Finding {
     blocking.cloned().unwrap_or_else(|| (Some(true), Reason::AllReady, workers.2.clone()))
 }
 
-fn scheduler_status(snapshot: &ClusterSnapshot) -> SchedulerStatus {
+fn scheduler_status(
+    snapshot: &ClusterSnapshot,
+    previous: &DaskClusterStatus,
+    link: &LinkView,
+) -> SchedulerStatus {
+    let (id, started_at) = incarnation::identity(previous, link);
     let address = scheduler_address(&snapshot.cluster);
     let service = &snapshot.cluster.spec.scheduler.service;
     let pod = scheduler_pod(snapshot);
@@ -166,8 +178,8 @@ fn scheduler_status(snapshot: &ClusterSnapshot) -> SchedulerStatus {
         dashboard: port_named(service, &["http-dashboard", "dashboard"]).map(|port| address.dashboard(port)),
         pod: pod.map(|pod| pod.name.to_string()),
         restarts: pod.map_or(0, |pod| pod.restarts),
-        id: None,
-        started_at: None,
+        id,
+        started_at,
     }
 }
 

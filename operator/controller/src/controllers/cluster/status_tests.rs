@@ -8,7 +8,7 @@ use super::*;
 use crate::controllers::cluster::testing::{at, cluster, made, new, pod, troubled, workers};
 
 fn of(snapshot: &ClusterSnapshot) -> DaskClusterStatus {
-    status(snapshot, None, &DaskClusterStatus::default(), at(0))
+    status(snapshot, None, &LinkView::default(), &DaskClusterStatus::default(), at(0))
 }
 
 fn condition<'a>(status: &'a DaskClusterStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
@@ -58,7 +58,13 @@ fn a_foreign_service_does_not_make_it_running() {
 #[test]
 fn a_bad_name_is_an_error() {
     let obstacle = Obstacle::new(Reason::InvalidName, "bad name");
-    let status = status(&new(cluster("a.b")), Some(&obstacle), &DaskClusterStatus::default(), at(0));
+    let status = status(
+        &new(cluster("a.b")),
+        Some(&obstacle),
+        &LinkView::default(),
+        &DaskClusterStatus::default(),
+        at(0),
+    );
     assert_eq!(status.phase, Some(ClusterPhase::Error));
     assert_eq!(condition(&status, "Ready"), ("False", "InvalidName", "bad name"));
     assert_eq!(status.selector, None);
@@ -143,7 +149,7 @@ fn transition_times_move_only_on_change_and_foreign_conditions_stay() {
     let mut previous = of(&made(PodState::Starting));
     let foreign = Condition { type_: "Mine".into(), ..previous.conditions[0].clone() };
     previous.conditions.push(foreign.clone());
-    let next = status(&made(PodState::Ready), None, &previous, at(60));
+    let next = status(&made(PodState::Ready), None, &LinkView::default(), &previous, at(60));
     let time = |status: &DaskClusterStatus, type_: &str| {
         status.conditions.iter().find(|c| c.type_ == type_).unwrap().last_transition_time.0
     };
@@ -164,6 +170,6 @@ proptest! {
         }
         snapshot.scheduler_pods.truncate(pods);
         let previous = DaskClusterStatus { phase: Some(ClusterPhase::Running), ..Default::default() };
-        prop_assert_eq!(status(&snapshot, None, &previous, at(0)).phase, Some(ClusterPhase::Running));
+        prop_assert_eq!(status(&snapshot, None, &LinkView::default(), &previous, at(0)).phase, Some(ClusterPhase::Running));
     }
 }

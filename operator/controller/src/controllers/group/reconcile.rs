@@ -86,7 +86,7 @@ async fn create_workers(
         return Ok(None);
     }
     let group = &snapshot.members.group;
-    let template = WorkerTemplate::new(group, &name, cluster)?;
+    let template = WorkerTemplate::new(group, &name, cluster, ctx.settings.telemetry())?;
     let (created, refused) = apply::create(ctx, key, &template, &plan.create).await?;
     info!(group = %key, created, wanted = plan.create.len(), refused = refused.is_some(), "workers created");
     let Some(obstacle) = refused else {

@@ -65,6 +65,7 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         owner_uid: Some("group-uid".into()),
         ordinal: Some(ordinal),
         template_hash: None,
+        metadata_hash: None,
         drain: None,
         node: None,
         ip: None,
