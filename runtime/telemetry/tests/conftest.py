@@ -33,6 +33,13 @@ def wait_for(what, check):
         time.sleep(0.05)
 
 
+def as_lists(value):
+    """Dask reads every array as a tuple."""
+    if isinstance(value, dict):
+        return {key: as_lists(item) for key, item in value.items()}
+    return [as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 class Process:
     """A Dask server and what it prints."""
 
@@ -139,7 +146,7 @@ class Dask:
             async with rpc(address or self.address) as server:
                 return await getattr(server, operation)(**arguments)
 
-        return asyncio.run(call())
+        return as_lists(asyncio.run(call()))
 
     def stop(self):
         for process in self.processes:

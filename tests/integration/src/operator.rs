@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::Faults;
+use crate::link::Link;
 use crate::namespace::Namespace;
 use crate::wait::{check, wait_for};
 
@@ -20,6 +21,8 @@ pub struct Launch {
     pub arguments: Vec<String>,
     /// What happens to its requests.
     pub faults: Faults,
+    /// What it hears from the schedulers.
+    pub link: Link,
 }
 
 impl Launch {
@@ -45,7 +48,18 @@ impl Launch {
             "--liveness=http://127.0.0.1:0/healthz".to_owned(),
         ];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        Self { config: namespace.server().config().clone(), arguments: all, faults: Faults::recorder() }
+        Self {
+            config: namespace.server().config().clone(),
+            arguments: all,
+            faults: Faults::recorder(),
+            link: Link::obliging(),
+        }
+    }
+
+    /// The same with schedulers that say something else.
+    #[must_use]
+    pub fn link(self, link: &Link) -> Self {
+        Self { link: link.clone(), ..self }
     }
 
     /// The same with faults.
@@ -78,6 +92,7 @@ impl Operator {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shutdown = CancellationToken::new();
         let faults = launch.faults.clone();
+        let link = launch.link.clone();
         let token = shutdown.clone();
         let start = runtime.spawn(async move {
             let client = spoiled_client(launch.config, &launch.faults);
@@ -87,6 +102,7 @@ impl Operator {
             .await
             .expect("the operator does not panic")
             .unwrap_or_else(|error| panic!("the operator does not start: {error}"));
+        runtime.spawn(link.play(running.context.clone()));
         Self { runtime: Some(runtime), shutdown, running: Some(running), faults }
     }
 

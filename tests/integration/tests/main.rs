@@ -11,6 +11,7 @@ mod bad_input;
 mod chart;
 mod compatibility;
 mod convergence;
+mod draining;
 #[path = "../../../operator/api/tests/fixtures/mod.rs"]
 mod fixtures;
 mod leader;
@@ -18,4 +19,5 @@ mod missing_crds;
 mod rbac;
 mod rest;
 mod stale_cache;
+mod takeover;
 mod worker_failure;

@@ -141,8 +141,22 @@ impl ClusterCache {
         self.update(|index, wakes| {
             let record = DeploymentRecord::from(deployment);
             let change = index.deployments.written(ObjectKey::of(deployment), Arc::new(record));
-            index.scheduler_part_changed(change, wakes);
+            index.deployments_changed(change, wakes);
         });
+    }
+
+    /// Takes the news that the API server accepted the deletion of a Deployment.
+    pub fn deleted_deployment(&self, namespace: &str, name: &str, uid: &str) {
+        self.update(|index, wakes| {
+            let terminate = |record: &mut Arc<DeploymentRecord>| Arc::make_mut(record).terminating = true;
+            let change = index.deployments.amend(&ObjectKey::new(namespace, name), uid, terminate);
+            index.deployments_changed(change, wakes);
+        });
+    }
+
+    /// Wakes the groups of a cluster: its scheduler has news for them.
+    pub fn wake_groups_of(&self, cluster: &ObjectKey) {
+        self.update(|index, wakes| wakes.groups.extend(index.groups_of(cluster)));
     }
 
     /// Takes a worker group as the API server returned it to an own write.

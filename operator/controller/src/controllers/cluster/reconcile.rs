@@ -16,6 +16,7 @@ use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::{PHASE_INTERVAL, ROUTINE_INTERVAL};
+use crate::controllers::takeover::take_over;
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: CancellationToken) {
@@ -32,6 +33,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let key = ObjectKey::of(&*cluster);
     let Some(mut snapshot) = ctx.cache.cluster_snapshot(&key) else { return Ok(Action::await_change()) };
     let cluster = snapshot.cluster.clone();
+    take_over(&ctx, &*cluster).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }

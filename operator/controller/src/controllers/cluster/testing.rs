@@ -59,7 +59,7 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         service: Some(Arc::new(service(&cluster))),
         deployment: Some(Arc::new(deployment())),
         scheduler_pods: vec![Arc::new(pod("simple-scheduler-abc", scheduler))],
-        groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![] }],
+        groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![], legacy: vec![] }],
         default_group: Some(Arc::new(group)),
         cluster: Arc::new(cluster),
     }
@@ -86,6 +86,8 @@ pub(crate) fn deployment() -> DeploymentRecord {
         terminating: false,
         template_hash: updating::scheduler_hash(&cluster("simple")),
         telemetry: Some(telemetry::modules_digest().to_owned()),
+        worker: false,
+        replicas: 1,
         recreates: true,
         replica_failure: None,
     }
