@@ -51,7 +51,8 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=log.parent,
-                env={**os.environ, **{key: str(value) for key, value in environment.items()}},
+                # For tasks.py.
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **{key: str(value) for key, value in environment.items()}},
                 # A group of its own, as in a container.
                 start_new_session=True,
             )

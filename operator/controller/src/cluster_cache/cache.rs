@@ -109,6 +109,13 @@ impl ClusterCache {
         self.shared.groups.stream().map(|key| key.object_ref())
     }
 
+    /// There is news about this cluster from elsewhere than the API server.
+    pub fn wake_cluster(&self, cluster: &ObjectKey) {
+        if self.index().clusters.get(cluster).is_some() {
+            self.shared.clusters.add([cluster.clone()]);
+        }
+    }
+
     /// Takes a pod as the API server returned it to an own write.
     pub fn created_pod(&self, pod: &WirePod) {
         self.update(|index, wakes| {
