@@ -46,6 +46,7 @@ impl PodEntry {
             owner_uid: shared(&metadata.controller_uid),
             ordinal: metadata.ordinal,
             template_hash: shared(&metadata.template_hash),
+            metadata_hash: shared(&metadata.metadata_hash),
             drain: metadata.drain.as_deref().map(|value| Box::new(DrainIntent::from_annotation(value))),
             node: shared(&pod.spec.node_name),
             ip: pod.status.pod_ip.as_deref().map(Into::into),

@@ -217,6 +217,8 @@ pub struct WireMeta {
     pub ordinal: Option<i64>,
     /// Annotation `kubernetes.dask.org/template-hash`.
     pub template_hash: Option<String>,
+    /// Annotation `kubernetes.dask.org/metadata-hash`.
+    pub metadata_hash: Option<String>,
     /// Annotation `kubernetes.dask.org/drain`.
     pub drain: Option<String>,
 }
@@ -279,6 +281,8 @@ struct RawAnnotations {
     ordinal: Option<String>,
     #[serde(rename = "kubernetes.dask.org/template-hash")]
     template_hash: Option<String>,
+    #[serde(rename = "kubernetes.dask.org/metadata-hash")]
+    metadata_hash: Option<String>,
     #[serde(rename = "kubernetes.dask.org/drain")]
     drain: Option<String>,
 }
@@ -311,6 +315,7 @@ impl From<RawMeta> for WireMeta {
             component: labels.component,
             ordinal: annotations.ordinal.and_then(|ordinal| ordinal.parse().ok()),
             template_hash: annotations.template_hash,
+            metadata_hash: annotations.metadata_hash,
             drain: annotations.drain,
         }
     }
@@ -365,7 +370,7 @@ mod tests {
     fn the_names_of_labels_and_annotations_are_the_apis() {
         let pod: WirePod = serde_json::from_value(json!({"metadata": {
             "labels": {labels::CLUSTER_NAME: "c", labels::WORKER_GROUP_NAME: "g", labels::COMPONENT: "worker"},
-            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::DRAIN: "d"},
+            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::METADATA_HASH: "m", labels::DRAIN: "d"},
         }}))
         .unwrap();
         assert_eq!(pod.metadata.cluster.as_deref(), Some("c"));
@@ -373,6 +378,7 @@ mod tests {
         assert_eq!(pod.metadata.component.as_deref(), Some("worker"));
         assert_eq!(pod.metadata.ordinal, Some(7));
         assert_eq!(pod.metadata.template_hash.as_deref(), Some("h"));
+        assert_eq!(pod.metadata.metadata_hash.as_deref(), Some("m"));
         assert_eq!(pod.metadata.drain.as_deref(), Some("d"));
     }
 }

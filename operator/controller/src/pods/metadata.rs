@@ -7,6 +7,8 @@ use dask_operator_api::{DaskCluster, DaskWorkerGroup, TemplateMetadata};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
+use crate::digest;
+
 type Map = BTreeMap<String, String>;
 
 /// Metadata of an object that belongs to the scheduler: cluster < template < base labels.
@@ -22,6 +24,13 @@ pub fn of_default_group(cluster: &DaskCluster, name: &str) -> ObjectMeta {
     let mut base = base_labels(&cluster.name_any(), labels::WORKER_GROUP);
     base.remove(labels::ISTIO_INJECT);
     of_child(cluster, name, cluster.spec.worker.metadata.as_ref(), &base)
+}
+
+/// Metadata of the ConfigMap of a cluster: no component, by which clients count objects.
+#[must_use]
+pub fn of_config(cluster: &DaskCluster, name: &str) -> ObjectMeta {
+    let base = Map::from([(labels::CLUSTER_NAME.to_owned(), cluster.name_any())]);
+    of_child(cluster, name, None, &base)
 }
 
 fn of_child(
@@ -48,20 +57,25 @@ pub fn of_worker(group: &DaskWorkerGroup, cluster: &DaskCluster, name: &str, ord
     let mut base = base_labels(&cluster.name_any(), labels::WORKER);
     base.insert(labels::WORKER_GROUP_NAME.to_owned(), group.name_any());
     let mut annotations = annotations(group.meta(), template).unwrap_or_default();
+    let labels =
+        layered(&[Some(cluster.labels()), Some(group.labels()), template_labels(template), Some(&base)]);
+    annotations.insert(labels::METADATA_HASH.to_owned(), digest(&labels, &annotations));
     annotations.insert(labels::ORDINAL.to_owned(), ordinal.to_owned());
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: group.namespace(),
-        labels: Some(layered(&[
-            Some(cluster.labels()),
-            Some(group.labels()),
-            template_labels(template),
-            Some(&base),
-        ])),
+        labels: Some(labels),
         annotations: Some(annotations),
         owner_references: owner(group).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
+}
+
+/// Digest of labels and annotations, to see that they were edited.
+#[must_use]
+pub fn digest(labels: &Map, annotations: &Map) -> String {
+    let lines = |map: &Map| map.iter().map(|(key, value)| format!("{key}={value:?}\n")).collect::<String>();
+    digest::of_text(&format!("{}\n{}", lines(labels), lines(annotations)))
 }
 
 /// The reference that makes an object a child of `owner`; `None` while the owner is not stored.
@@ -188,7 +202,18 @@ mod tests {
                 ("test-label", "cluster"),
             ])
         );
-        assert_eq!(meta.annotations.clone().unwrap(), map(&[("kubernetes.dask.org/ordinal", "1")]));
+        let annotations = meta.annotations.unwrap();
+        let keys: Vec<&str> = annotations.keys().map(String::as_str).collect();
+        assert_eq!(keys, [labels::METADATA_HASH, labels::ORDINAL]);
         assert_eq!(meta.owner_references.unwrap()[0].kind, "DaskWorkerGroup");
+    }
+
+    #[test]
+    fn digests_tell_labels_from_annotations_and_keys_from_values() {
+        let (none, one) = (map(&[]), map(&[("a", "b")]));
+        let digests = [digest(&none, &none), digest(&one, &none), digest(&none, &one), digest(&one, &one)];
+        let different: std::collections::BTreeSet<_> = digests.iter().collect();
+        assert_eq!(different.len(), 4);
+        assert_ne!(digest(&map(&[("a", "1\nb=2")]), &none), digest(&map(&[("a", "1"), ("b", "2")]), &none));
     }
 }

@@ -82,7 +82,7 @@ const fn right(
 const DASK: &str = dask_operator_api::GROUP;
 
 /// The rights that the operator needs in every namespace that it watches.
-pub const RIGHTS: [Right; 7] = [
+pub const RIGHTS: [Right; 8] = [
     right(DASK, "daskclusters", "", &["list", "watch", "patch"]),
     right(DASK, "daskclusters", "status", &["patch"]),
     right(DASK, "daskworkergroups", "", &["list", "watch", "create", "patch"]),
@@ -90,6 +90,7 @@ pub const RIGHTS: [Right; 7] = [
     right("", "pods", "", &["get", "list", "watch", "create", "patch", "delete"]),
     right("", "services", "", &["get", "list", "watch", "create", "patch"]),
     right("apps", "deployments", "", &["get", "list", "watch", "create", "patch", "delete"]),
+    right("", "configmaps", "", &["get", "create", "patch"]),
 ];
 
 /// The right to publish Events, without which the operator works silently.

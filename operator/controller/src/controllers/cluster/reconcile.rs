@@ -9,7 +9,7 @@ use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply;
-use super::decide::decide;
+use super::decide::{Inputs, decide};
 use super::status::status;
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
@@ -43,11 +43,13 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
     let generation = cluster.metadata.generation;
     let standing = ctx.cluster_obstacles.standing(&key, generation, now);
-    let mut plan = decide(&snapshot, standing.as_ref());
+    let link = ctx.links.view(&key);
+    let inputs = Inputs { standing: standing.as_ref(), telemetry: ctx.settings.telemetry(), link: &link };
+    let mut plan = decide(&snapshot, &inputs, now);
 
     // A new cluster shows at once that it was seen, before anything is made for it.
     if before.phase.is_none() {
-        let first = status(&snapshot, &ctx.links.view(&key), plan.obstacle.as_ref(), &before, now);
+        let first = status(&snapshot, &link, plan.obstacle.as_ref(), &before, now);
         write_status(&ctx, &ctx.cluster_status, &*cluster, &before, first.clone(), PHASE_INTERVAL).await?;
         before = first;
     }
@@ -62,7 +64,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         }
         snapshot = ctx.cache.cluster_snapshot(&key).unwrap_or(snapshot);
     }
-    let next = status(&snapshot, &ctx.links.view(&key), plan.obstacle.as_ref(), &before, now);
+    let next = status(&snapshot, &link, plan.obstacle.as_ref(), &before, now);
     let interval = if next.phase == before.phase { ROUTINE_INTERVAL } else { PHASE_INTERVAL };
     let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, interval).await?;
     // An object of an earlier owner is seen to go by its watch, unless it lost the labels that are watched.
