@@ -3,8 +3,10 @@
 mod apply;
 pub mod build;
 mod decide;
+mod idle;
 mod plan;
 mod reconcile;
+mod runner;
 mod status;
 
 pub use decide::decide;

@@ -45,6 +45,8 @@ pub(crate) fn new(cluster: DaskCluster) -> ClusterSnapshot {
         scheduler_pods: vec![],
         groups: vec![],
         default_group: None,
+        has_autoscaler: false,
+        runner: None,
     }
 }
 
@@ -60,6 +62,8 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         scheduler_pods: vec![Arc::new(pod("simple-scheduler-abc", scheduler))],
         groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![] }],
         default_group: Some(Arc::new(group)),
+        has_autoscaler: false,
+        runner: None,
         cluster: Arc::new(cluster),
     }
 }
