@@ -81,6 +81,48 @@ pub struct PodProblem {
     pub message: String,
 }
 
+/// A pod of a Dask cluster that is neither scheduler nor worker: in general the runner of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerRecord {
+    /// Name of the pod.
+    pub name: Box<str>,
+    /// UID of the pod.
+    pub uid: Box<str>,
+    /// UID of the controlling owner.
+    pub owner_uid: Option<Arc<str>>,
+    /// Deletion was asked for.
+    pub terminating: bool,
+    /// How far it is.
+    pub phase: RunnerPhase,
+    /// When its first container started; for one that ended without, when the kubelet took it.
+    pub started: Option<Timestamp>,
+    /// When its last container ended, once the pod has ended.
+    pub ended: Option<Timestamp>,
+    /// What is wrong with it, in words for a person.
+    pub problem: Option<PodProblem>,
+}
+
+/// How far a runner is: the pod's own phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunnerPhase {
+    /// Its containers have not started.
+    Pending,
+    /// They have, and may be started again.
+    Running,
+    /// All ended well.
+    Succeeded,
+    /// All ended, at least one not well, or the pod was taken from its node.
+    Failed,
+}
+
+impl RunnerPhase {
+    /// Whether the pod has ended for good.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
 /// The Deployment of a scheduler, or of a worker that the Python operator made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeploymentRecord {

@@ -72,6 +72,7 @@ pub struct PodStatus {
     pub reason: Option<String>,
     /// The same in words.
     pub message: Option<String>,
+    start_time: Option<Time>,
     /// IP address.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
@@ -94,6 +95,12 @@ impl PodStatus {
     #[must_use]
     pub fn is(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// When the kubelet took the pod.
+    #[must_use]
+    pub fn accepted(&self) -> Option<Timestamp> {
+        self.start_time.as_ref().map(|time| time.0)
     }
 
     /// Statuses of all containers, init containers first.
@@ -143,6 +150,21 @@ pub struct ContainerStatus {
 }
 
 impl ContainerStatus {
+    /// When it started first, as far as its status still tells: in this run, or in the one before.
+    #[must_use]
+    pub fn started(&self) -> Option<Timestamp> {
+        let ended =
+            [&self.last_state, &self.state].map(|state| state.terminated.as_ref()?.started_at.as_ref());
+        let runs = self.state.running.as_ref().and_then(|running| running.started_at.as_ref());
+        ended.into_iter().chain([runs]).flatten().map(|time| time.0).min()
+    }
+
+    /// When it ended, if it does not run any more.
+    #[must_use]
+    pub fn finished(&self) -> Option<Timestamp> {
+        self.state.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0)
+    }
+
     /// Whether it runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -157,9 +179,16 @@ pub struct ContainerState {
     /// It waits to start.
     pub waiting: Option<Waiting>,
     /// It runs.
-    pub running: Option<IgnoredAny>,
+    pub running: Option<Running>,
     /// It ended.
     pub terminated: Option<Terminated>,
+}
+
+/// Since when a container runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Running {
+    started_at: Option<Time>,
 }
 
 /// Why a container waits.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dask_operator_api::labels::{self, inherited_annotations};
-use dask_operator_api::{DaskCluster, DaskWorkerGroup, TemplateMetadata};
+use dask_operator_api::{DaskCluster, DaskJob, DaskWorkerGroup, TemplateMetadata};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
@@ -33,8 +33,21 @@ pub fn of_config(cluster: &DaskCluster, name: &str) -> ObjectMeta {
     of_child(cluster, name, None, &base)
 }
 
-fn of_child(
-    cluster: &DaskCluster,
+/// Metadata of a job's cluster: job < template < the cluster's name.
+#[must_use]
+pub fn of_job_cluster(job: &DaskJob, name: &str) -> ObjectMeta {
+    let base = Map::from([(labels::CLUSTER_NAME.to_owned(), name.to_owned())]);
+    of_child(job, name, job.spec.cluster.metadata.as_ref(), &base)
+}
+
+/// Metadata of a job's runner: job < template < base labels.
+#[must_use]
+pub fn of_runner(job: &DaskJob, name: &str) -> ObjectMeta {
+    of_child(job, name, job.spec.job.metadata.as_ref(), &base_labels(&job.name_any(), labels::JOB_RUNNER))
+}
+
+fn of_child<K: Resource<DynamicType = ()>>(
+    cluster: &K,
     name: &str,
     template: Option<&TemplateMetadata>,
     base: &Map,
@@ -185,6 +198,46 @@ mod tests {
             ])
         );
         assert_eq!(meta.annotations.clone().unwrap(), map(&[("test-annotation", "x"), ("worker-note", "z")]));
+    }
+
+    #[test]
+    fn cluster_and_runner_of_a_job() {
+        let job: DaskJob = serde_json::from_value(json!({
+            "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskJob",
+            "metadata": {
+                "name": "job", "namespace": "ns", "uid": "job-uid",
+                "labels": {"team": "a", "level": "job"},
+                "annotations": {"note": "job", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+            },
+            "spec": {
+                "cluster": {
+                    "metadata": {"labels": {"level": "cluster"}, "annotations": {"note": "cluster"}},
+                    "spec": cluster().spec,
+                },
+                "job": {
+                    "metadata": {"labels": {"level": "runner"}, "annotations": {"more": "x"}},
+                    "spec": {"containers": [{"name": "job"}]},
+                },
+            },
+        }))
+        .unwrap();
+        let meta = of_job_cluster(&job, "job");
+        let labels = [("dask.org/cluster-name", "job"), ("level", "cluster"), ("team", "a")];
+        assert_eq!(meta.labels.unwrap(), map(&labels));
+        assert_eq!(meta.annotations.unwrap(), map(&[("note", "cluster")]));
+        let meta = of_runner(&job, "job-runner");
+        assert_eq!(
+            meta.labels.unwrap(),
+            map(&[
+                ("dask.org/cluster-name", "job"),
+                ("dask.org/component", "job-runner"),
+                ("level", "runner"),
+                ("sidecar.istio.io/inject", "false"),
+                ("team", "a"),
+            ])
+        );
+        assert_eq!(meta.annotations.unwrap(), map(&[("more", "x"), ("note", "job")]));
+        assert_eq!(meta.owner_references.unwrap()[0].kind, "DaskJob");
     }
 
     #[test]

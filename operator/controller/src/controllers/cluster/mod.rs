@@ -3,9 +3,11 @@
 mod apply;
 pub mod build;
 mod decide;
+mod idle;
 mod incarnation;
 mod plan;
 mod reconcile;
+mod runner;
 mod status;
 mod updating;
 

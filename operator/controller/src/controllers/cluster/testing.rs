@@ -46,6 +46,8 @@ pub(crate) fn new(cluster: DaskCluster) -> ClusterSnapshot {
         scheduler_pods: vec![],
         groups: vec![],
         default_group: None,
+        has_autoscaler: false,
+        runner: None,
     }
 }
 
@@ -61,6 +63,8 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         scheduler_pods: vec![Arc::new(pod("simple-scheduler-abc", scheduler))],
         groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![], legacy: vec![] }],
         default_group: Some(Arc::new(group)),
+        has_autoscaler: false,
+        runner: None,
         cluster: Arc::new(cluster),
     }
 }
