@@ -48,7 +48,7 @@ test: image ## Run all tests: unit, API server, nodes, and a short bench
 
 .PHONY: test-modules
 test-modules: ## Test the preload modules with real Dask
-	@$(TESTBED) python -m pytest runtime/telemetry
+	@$(TESTBED) python --with pytest -m pytest runtime/telemetry
 
 .PHONY: bench
 bench: image ## Measure the operator against a raw writer; writes target/bench/results.json

@@ -63,7 +63,8 @@ async def dask_teardown(server):
 
 
 def is_nanny(server) -> bool:
-    return hasattr(server, "worker_address")
+    # Workers have a worker_address, too.
+    return hasattr(server, "instantiate")
 
 
 def budget() -> float:

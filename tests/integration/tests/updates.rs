@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dask_operator::cluster_cache::snapshot::ClusterSnapshot;
 use dask_operator::pods::telemetry;
-use dask_operator::scheduler_link::{DrainProgress, Idleness, LinkView, Members, Sample};
+use dask_operator::scheduler_link::{DrainProgress, Idleness, LinkView, Member, Members, Sample};
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, labels};
 use futures::{StreamExt, stream};
 use integration_tests::link::{obliging, with_drains};
@@ -319,10 +319,9 @@ async fn a_lost_scheduler_is_told_and_its_stranded_workers_are_replaced() {
     let started = Timestamp::now() + SignedDuration::from_secs(2);
     world.link.say(move |cluster| {
         changed(cluster, |sample| {
-            let mut members = sample.members.as_deref().cloned().unwrap_or_default();
-            members.by_host.remove("10.9.0.1");
-            let taken = started + SignedDuration::from_secs(40);
-            sample.members = Some(Arc::new(Members { taken: Some(taken), ..members }));
+            let joined = ["10.9.0.0", "10.9.0.2"].map(|host| (host.into(), vec![Member::default()]));
+            let taken = Some(started + SignedDuration::from_secs(40));
+            sample.members = Some(Arc::new(Members { taken, by_host: joined.into() }));
             sample.scheduler_id = "Scheduler-2".into();
             sample.started = Some(started);
         })

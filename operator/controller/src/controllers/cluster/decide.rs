@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dask_operator_api::labels::{
-    METADATA_HASH, PROPAGATED_REPLICAS, PROPAGATED_TEMPLATE, TELEMETRY, TEMPLATE_HASH,
+    METADATA_HASH, PROPAGATED_KEYS, PROPAGATED_REPLICAS, PROPAGATED_TEMPLATE, TELEMETRY, TEMPLATE_HASH,
 };
 use dask_operator_api::{ClusterName, DaskCluster, DaskWorkerGroup, Reason, SchedulerUpdate};
 use jiff::Timestamp;
@@ -184,18 +184,25 @@ fn default_group_patch(group: &DaskWorkerGroup, cluster: &DaskCluster, name: &Cl
         after["spec"]["worker"]["metadata"] = json!(wanted.spec.worker.metadata);
     });
     hand_on(METADATA_HASH, &mut |after| {
-        // Keys that were taken away stay: others may have set them too.
+        // A key that was handed on and is gone goes, or every later worker had it; others' keys stay.
+        let handed_on = group.annotations().get(PROPAGATED_KEYS).map(String::as_str).unwrap_or_default();
+        let handed_on: Value = serde_json::from_str(handed_on).unwrap_or_default();
         for (field, values) in [("labels", wanted.labels()), ("annotations", wanted.annotations())] {
+            let old = handed_on[field].as_array().into_iter().flatten().filter_map(Value::as_str);
+            for key in old.filter(|key| !values.contains_key(*key)) {
+                after["metadata"][field][key] = Value::Null;
+            }
             for (key, value) in values.iter().filter(|(key, _)| !is_bookkeeping(key)) {
                 after["metadata"][field][key] = json!(value);
             }
         }
     });
+    hand_on(PROPAGATED_KEYS, &mut |_| {});
     diff(&before, &after)
 }
 
 fn is_bookkeeping(key: &str) -> bool {
-    [PROPAGATED_REPLICAS, PROPAGATED_TEMPLATE, METADATA_HASH].contains(&key)
+    [PROPAGATED_KEYS, PROPAGATED_REPLICAS, PROPAGATED_TEMPLATE, METADATA_HASH].contains(&key)
 }
 
 /// Somebody else's object has the name: a stranger's, or one of an earlier cluster that is being collected.

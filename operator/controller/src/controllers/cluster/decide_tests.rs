@@ -178,7 +178,7 @@ fn a_group_of_an_earlier_operator_is_adopted() {
     let patch = plan_of(&snapshot, On).default_group_patch.unwrap();
     assert_eq!(patch.get("spec"), None, "what it is made of stays");
     assert_eq!(patch["metadata"].get("labels"), None);
-    assert_eq!(patch["metadata"]["annotations"].as_object().unwrap().len(), 3);
+    assert_eq!(patch["metadata"]["annotations"].as_object().unwrap().len(), 4);
 }
 
 #[test]
@@ -189,6 +189,19 @@ fn labels_of_the_cluster_reach_the_default_group_and_none_is_removed() {
     let patch = plan_of(&snapshot, On).default_group_patch.unwrap();
     assert_eq!(patch["metadata"]["labels"], json!({"team": "b"}));
     assert_eq!(patch.get("spec"), None);
+}
+
+#[test]
+fn a_label_that_the_cluster_loses_leaves_the_default_group_too() {
+    let mut snapshot = made(PodState::Ready);
+    Arc::make_mut(&mut snapshot.cluster).metadata.labels = Some([("team".into(), "b".into())].into());
+    let with_label = build::default_group(&snapshot.cluster, &"simple".parse().unwrap());
+    default_group(&mut snapshot).metadata.labels = with_label.metadata.labels;
+    default_group(&mut snapshot).metadata.annotations = with_label.metadata.annotations;
+    default_group(&mut snapshot).metadata.labels.as_mut().unwrap().insert("others".into(), "1".into());
+    Arc::make_mut(&mut snapshot.cluster).metadata.labels = None;
+    let patch = plan_of(&snapshot, On).default_group_patch.unwrap();
+    assert_eq!(patch["metadata"]["labels"], json!({"team": null}));
 }
 
 #[rstest]
