@@ -19,6 +19,7 @@
 pub mod api_server;
 pub mod chart;
 pub mod fault;
+pub mod jobs;
 pub mod kubectl;
 pub mod kubelet;
 pub mod namespace;

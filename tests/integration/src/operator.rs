@@ -90,6 +90,12 @@ impl Operator {
         Self { runtime: Some(runtime), shutdown, running: Some(running), faults }
     }
 
+    /// What its reconciliations have at hand.
+    #[must_use]
+    pub fn context(&self) -> std::sync::Arc<dask_operator::context::Context> {
+        self.running.as_ref().expect("it runs").context.clone()
+    }
+
     /// What its readiness probe answers: nothing wrong, or what is.
     ///
     /// # Errors

@@ -7,15 +7,19 @@
 )]
 
 mod api_contract;
+mod autoscaler;
 mod bad_input;
 mod chart;
 mod compatibility;
 mod convergence;
 #[path = "../../../operator/api/tests/fixtures/mod.rs"]
 mod fixtures;
+mod idle;
+mod jobs;
 mod leader;
 mod missing_crds;
 mod rbac;
 mod rest;
+mod samples;
 mod stale_cache;
 mod worker_failure;
