@@ -21,6 +21,7 @@ pub mod api_server;
 pub mod chart;
 pub mod dask;
 pub mod fault;
+pub mod jobs;
 pub mod kubectl;
 pub mod kubelet;
 pub mod link;

@@ -68,6 +68,7 @@ impl Link {
                 if news {
                     context.cache.wake_groups_of(&key);
                     context.cache.wake_cluster(&key);
+                    context.cache.wake_autoscalers_of(&key);
                 }
             }
             sleep(INTERVAL).await;
@@ -79,7 +80,7 @@ impl Link {
 fn timeless(view: &LinkView) -> impl PartialEq + use<'_> {
     let sample = view.sample.as_ref();
     (
-        sample.map(|sample| (&sample.scheduler_id, sample.idleness, &sample.drains)),
+        sample.map(|sample| (&sample.scheduler_id, sample.adaptive_target, sample.idleness, &sample.drains)),
         sample.and_then(|sample| sample.members.as_ref()).map(|m| &m.by_host),
         &view.failure,
     )

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use dask_operator::pods::telemetry;
 use dask_operator_api::labels::KOPF_FINALIZER;
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskWorkerGroup, JobStatus};
+use integration_tests::jobs::{job, wait_for_status};
+use integration_tests::kubelet::{Ending, end_pod, wait_until_running};
 use integration_tests::operator::Launch;
 use integration_tests::wait::check;
 use integration_tests::{
@@ -14,8 +16,8 @@ use integration_tests::{
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
-use kube::Config;
 use kube::config::AuthInfo;
+use kube::{Config, ResourceExt};
 use serde_json::{Value, json};
 
 type Rights = BTreeSet<(String, String, String)>;
@@ -23,7 +25,7 @@ type Rights = BTreeSet<(String, String, String)>;
 /// Granted for the admission plugin `OwnerReferencesPermissionEnforcement`, which asks for these rights when an owner
 /// reference blocks deletion (`OpenShift` turns it on); no request uses them.
 fn for_admission() -> Rights {
-    ["daskclusters/finalizers", "daskworkergroups/finalizers"]
+    ["daskclusters/finalizers", "daskworkergroups/finalizers", "daskjobs/finalizers"]
         .map(|resource| ("update".to_owned(), "kubernetes.dask.org".to_owned(), resource.to_owned()))
         .into()
 }
@@ -57,11 +59,13 @@ async fn as_account(namespace: &Namespace, account: &str) -> Config {
 }
 
 fn arguments(lease_namespace: &str) -> Vec<String> {
-    ["--liveness=http://127.0.0.1:0/healthz", "--leader-elect=true", "--identity=rbac"]
-        .into_iter()
-        .map(str::to_owned)
-        .chain([format!("--lease-namespace={lease_namespace}")])
-        .collect()
+    let fixed = [
+        "--liveness=http://127.0.0.1:0/healthz",
+        "--leader-elect=true",
+        "--identity=rbac",
+        "--scheduler-access=none",
+    ];
+    fixed.into_iter().map(str::to_owned).chain([format!("--lease-namespace={lease_namespace}")]).collect()
 }
 
 #[tokio::test]
@@ -86,8 +90,22 @@ async fn the_chart_grants_exactly_what_is_used() {
     let legacy = server.namespace("legacy").await;
     leave_traces_of_the_python_operator(&legacy).await;
     take_names(&legacy).await;
+    let jobs = server.namespace("jobs").await;
+    let _kubelet = Kubelet::start(&jobs).await;
+    leave_a_job_and_an_autoscaler(&jobs).await;
 
-    scenario::play(&namespace, &launch).await;
+    let ends = async {
+        let runner = wait_until_running(&jobs, "job-runner").await;
+        end_pod(&jobs, &runner, Ending::Completed).await;
+        wait_for_status(&jobs, "job", JobStatus::Successful).await;
+        wait_for("the autoscaler was looked at", async || {
+            let autoscaler = jobs.find::<DaskAutoscaler>("a").await?;
+            let released = autoscaler.finalizers().is_empty() && autoscaler.status.is_some();
+            if released { Ok(()) } else { Err(format!("{autoscaler:?}")) }
+        })
+        .await;
+    };
+    tokio::join!(scenario::play(&namespace, &launch), ends);
     for cluster in ["one", "two"] {
         legacy.wait_for_cluster_condition(cluster, "SchedulerReady", "NameTaken").await;
     }
@@ -107,6 +125,19 @@ async fn the_chart_grants_exactly_what_is_used() {
         granted.iter().all(|(verb, group, resource)| [verb, group, resource].iter().all(|word| *word != "*"))
     );
     server.down().await;
+}
+
+/// Both with the finalizer of the Python operator.
+async fn leave_a_job_and_an_autoscaler(namespace: &Namespace) {
+    let mut job = job("job");
+    job.metadata.finalizers = Some(vec![KOPF_FINALIZER.to_owned()]);
+    namespace.create_object(&job).await;
+    let autoscaler = json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskAutoscaler",
+        "metadata": {"name": "a", "finalizers": [KOPF_FINALIZER]},
+        "spec": {"cluster": "none", "minimum": 0, "maximum": 1},
+    });
+    namespace.create_object(&serde_json::from_value::<DaskAutoscaler>(autoscaler).unwrap()).await;
 }
 
 /// Strangers with the names of a Service and of a Deployment that clusters need, without labels that we watch.

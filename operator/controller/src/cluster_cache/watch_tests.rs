@@ -326,7 +326,7 @@ async fn shutdown_ends_every_watch() {
         result.unwrap();
         ended += 1;
     }
-    assert_eq!(ended, 5);
+    assert_eq!(ended, 7);
 }
 
 #[tokio::test]
