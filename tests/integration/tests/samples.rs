@@ -12,7 +12,7 @@ use kube::ResourceExt;
 
 /// What a scheduler says.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Says {
+pub(crate) struct Says {
     /// Workers that it wants.
     pub target: Option<u64>,
     /// Whether it is idle.
@@ -22,30 +22,30 @@ pub struct Says {
 }
 
 impl Says {
-    pub fn wants(target: u64) -> Self {
+    pub(crate) fn wants(target: u64) -> Self {
         Self { target: Some(target), idleness: Idleness::Busy, silent: false }
     }
 
-    pub fn idle(idleness: Idleness) -> Self {
+    pub(crate) fn idle(idleness: Idleness) -> Self {
         Self { target: None, idleness, silent: false }
     }
 }
 
 /// The voice of one cluster's scheduler; it drains whatever it is asked to.
-pub struct Voice {
+pub(crate) struct Voice {
     link: Link,
     cluster: String,
 }
 
 impl Voice {
     /// Says so from now on, again and again as a link that polls.
-    pub fn start(world: &World, cluster: &str, says: Says) -> Self {
+    pub(crate) fn start(world: &World, cluster: &str, says: Says) -> Self {
         let voice = Self { link: world.link.clone(), cluster: cluster.to_owned() };
         voice.say(says);
         voice
     }
 
-    pub fn say(&self, says: Says) {
+    pub(crate) fn say(&self, says: Says) {
         let named = self.cluster.clone();
         self.link.say(move |cluster| {
             if cluster.cluster.name_any() == named { view(cluster, says) } else { obliging(cluster) }
