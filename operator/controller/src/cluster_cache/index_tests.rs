@@ -369,7 +369,10 @@ impl Index {
 }
 
 fn woken(wakes: &Wakes) -> (Vec<&str>, Vec<&str>) {
-    (wakes.jobs.iter().map(|key| &*key.name).collect(), wakes.autoscalers.iter().map(|key| &*key.name).collect())
+    (
+        wakes.jobs.iter().map(|key| &*key.name).collect(),
+        wakes.autoscalers.iter().map(|key| &*key.name).collect(),
+    )
 }
 
 #[test]
@@ -382,7 +385,10 @@ fn a_job_is_woken_by_its_cluster_and_its_runner() {
     let snapshot = index.job_snapshot(&key("j")).unwrap();
     assert!(snapshot.cluster.is_some() && snapshot.last_run.is_none());
     assert_eq!(&*snapshot.runner.unwrap().name, "j-runner");
-    assert_eq!(index.cluster_snapshot(&key("j")).unwrap().runner.unwrap().owner_uid.as_deref(), Some("j-uid"));
+    assert_eq!(
+        index.cluster_snapshot(&key("j")).unwrap().runner.unwrap().owner_uid.as_deref(),
+        Some("j-uid")
+    );
     assert_eq!(woken(&index.lose_pod("j-runner", 6)).0, ["j"]);
     assert!(index.job_snapshot(&key("j")).unwrap().runner.is_none());
 }
