@@ -33,7 +33,7 @@ DRAIN_SECONDS = "DASK_OPERATOR_DRAIN_SECONDS"
 #: Seconds after the budget in which the last results are handed over, ...
 HAND_OVER = 4.0
 #: ... and by when the process is closed at the latest.
-CLOSED = 7.0
+CLOSED = 5.0
 #: Seconds between two looks at the running tasks.
 POLL = 0.2
 #: Seconds in which a nanny that got the same SIGTERM says so.

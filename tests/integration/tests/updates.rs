@@ -315,8 +315,15 @@ async fn a_lost_scheduler_is_told_and_its_stranded_workers_are_replaced() {
         let patch = kube::api::Patch::Merge(status);
         pods.patch_status(&pod.name_any(), &kube::api::PatchParams::default(), &patch).await.unwrap();
     }
-    // The clock of this scheduler is 40 s ahead: nobody has to wait for those who might still join.
-    let started = Timestamp::now() + SignedDuration::from_secs(2);
+    // It started after these workers and before any that is made from now on.
+    let created = before.iter().filter_map(|pod| pod.metadata.creation_timestamp.as_ref()).map(|time| time.0);
+    let started = created.max().expect("workers") + SignedDuration::from_secs(1);
+    wait_for("the start of the scheduler is over", async || {
+        let now = Timestamp::now();
+        check(now > started + SignedDuration::from_secs(1), || now.to_string())
+    })
+    .await;
+    // Its clock is 40 s ahead: nobody has to wait for those who might still join.
     world.link.say(move |cluster| {
         changed(cluster, |sample| {
             let joined = ["10.9.0.0", "10.9.0.2"].map(|host| (host.into(), vec![Member::default()]));
