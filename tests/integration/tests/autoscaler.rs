@@ -11,6 +11,7 @@ use integration_tests::{Namespace, World, holds_for, templates, wait_for, wait_u
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::samples::{Says, Voice};
@@ -160,17 +161,15 @@ async fn a_cluster_that_is_missing_is_told_and_adopted_on_sight() {
 }
 
 #[tokio::test]
-async fn bounds_that_contradict_each_other_change_nothing() {
+async fn bounds_that_contradict_each_other_are_refused_and_change_nothing() {
     let world = World::with_cluster("bounds", 1).await;
     let namespace = &world.namespace;
     let _voice = Voice::start(&world, "c", Says::wants(3));
-    namespace.create_object(&autoscaler(5, 3)).await;
-    let condition_found = condition(namespace, "InvalidBounds").await;
-    assert!(condition_found.message.contains("spec.minimum is 5"), "{}", condition_found.message);
+    let refusal = namespace.api().create(&PostParams::default(), &autoscaler(5, 3)).await.unwrap_err();
+    assert!(refusal.to_string().contains("lower minimum or raise maximum"), "{refusal}");
     assert_eq!(replicas(namespace).await, 1);
     world.observer.allow("c-default", 3);
-    let mended: Value = json!({"spec": {"minimum": 0, "maximum": 10}});
-    namespace.patch::<DaskAutoscaler>("c", mended).await;
+    namespace.create_object(&autoscaler(0, 10)).await;
     wait_for_replicas(namespace, 3).await;
 }
 
