@@ -21,6 +21,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import types
 
 import dask
@@ -34,6 +35,8 @@ DRAIN_SECONDS = "DASK_OPERATOR_DRAIN_SECONDS"
 HAND_OVER = 4.0
 #: ... and by when the process is closed at the latest.
 CLOSED = 5.0
+#: Seconds that a worker without nanny then has to close as always.
+LAST_WORDS = 1.0
 #: Seconds between two looks at the running tasks.
 POLL = 0.2
 #: Seconds in which a nanny that got the same SIGTERM says so.
@@ -163,6 +166,11 @@ async def drain_all(loop, state):
             closing = asyncio.gather(*(nanny.close(timeout=1) for nanny in nannies), return_exceptions=True)
             await asyncio.wait([closing], timeout=begin + seconds + CLOSED + 1 - loop.time())
         else:
+            if late:
+                # Dask would wait for the threads of tasks that do not end.
+                end = threading.Timer(LAST_WORDS, os._exit, (0,))
+                end.daemon = True
+                end.start()
             give_sigterm_back(loop, state)
 
 
