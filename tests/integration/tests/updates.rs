@@ -421,7 +421,12 @@ async fn edit_everything(namespace: &Namespace, observer: &Observer) {
             && status.ready.as_deref() == Some("2/2")
             && status.groups.iter().all(|group| group.terminating == 0 && group.draining == 0)
             && status.observed_generation == cluster.metadata.generation;
-        check(settled, || format!("{status:?}"))
+        check(settled, || format!("{status:?}"))?;
+        // A group's own status may come later than the cluster's.
+        let group = namespace.find::<DaskWorkerGroup>("c-default").await?.status.unwrap_or_default();
+        let reasons: Vec<&str> = group.conditions.iter().map(|condition| condition.reason.as_str()).collect();
+        let at_rest = ["AllReady", "AtDesiredSize", "UpToDate"].iter().all(|reason| reasons.contains(reason));
+        check(at_rest && group.ready_replicas == 2, || format!("{group:?}"))
     })
     .await;
 }
