@@ -11,17 +11,13 @@ use crate::scheduler_link::LinkView;
 
 /// Identity and start of the scheduler process, as it told last.
 pub(super) fn identity(previous: &DaskClusterStatus, link: &LinkView) -> (Option<String>, Option<Time>) {
-    match link.sample.as_deref() {
-        Some(sample) => {
-            // Statuses hold whole seconds; with a fraction it would differ from what is read back, for ever.
-            let started = sample.started.and_then(|time| Timestamp::from_second(time.as_second()).ok());
-            (Some(sample.scheduler_id.to_string()), started.map(Time))
-        }
-        None => {
-            let known = previous.scheduler.as_ref();
-            (known.and_then(|s| s.id.clone()), known.and_then(|s| s.started_at.clone()))
-        }
+    if let Some(sample) = link.sample.as_deref() {
+        // Statuses hold whole seconds; with a fraction it would differ from what is read back, for ever.
+        let started = sample.started.and_then(|time| Timestamp::from_second(time.as_second()).ok());
+        return (Some(sample.scheduler_id.to_string()), started.map(Time));
     }
+    let known = previous.scheduler.as_ref();
+    (known.and_then(|s| s.id.clone()), known.and_then(|s| s.started_at.clone()))
 }
 
 /// Condition `SchedulerLostState`; `None` before a scheduler was heard for the first time.
