@@ -84,6 +84,7 @@ mod tests {
         (cluster, groups, autoscaler)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the field wants it")]
     fn members(address: &str, rank: Option<u32>, bytes: u64) -> Option<Arc<Members>> {
         let member = Member { address: address.into(), rank, bytes, ..Member::default() };
         Some(Arc::new(Members { taken: None, by_host: HashMap::from([("h".into(), vec![member])]) }))
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn time_and_counts_are_no_news() {
         let quiet = |sample: &mut Sample| {
-            sample.taken += std::time::Duration::from_secs(60);
+            sample.taken += std::time::Duration::from_mins(1);
             (sample.queued, sample.workers, sample.threads) = (Some(7), 9, 11);
         };
         assert_eq!(news(quiet), (false, false, false));
