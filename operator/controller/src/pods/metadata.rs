@@ -87,8 +87,9 @@ pub fn of_worker(group: &DaskWorkerGroup, cluster: &DaskCluster, name: &str, ord
 /// Digest of labels and annotations, to see that they were edited.
 #[must_use]
 pub fn digest(labels: &Map, annotations: &Map) -> String {
-    let lines = |map: &Map| map.iter().map(|(key, value)| format!("{key}={value:?}\n")).collect::<String>();
-    digest::of_text(&format!("{}\n{}", lines(labels), lines(annotations)))
+    let lines =
+        |map: &Map| map.iter().map(|(key, value)| format!("{key}={value:?}")).collect::<Vec<_>>().join("\n");
+    digest::of_text(&format!("{}\n\n{}", lines(labels), lines(annotations)))
 }
 
 /// The reference that makes an object a child of `owner`; `None` while the owner is not stored.

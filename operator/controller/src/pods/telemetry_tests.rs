@@ -3,7 +3,6 @@ use serde_json::{Value, json};
 
 use super::*;
 
-#[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
 fn pod(spec: Value) -> PodSpec {
     serde_json::from_value(spec).unwrap()
 }

@@ -83,8 +83,8 @@ mod tests {
         status.conditions.into_iter().next().map(|condition| (condition.status, condition.reason))
     }
 
-    fn expected(status: &str, reason: &str) -> Option<(String, String)> {
-        Some((status.to_owned(), reason.to_owned()))
+    fn expected(status: &str, reason: &str) -> (String, String) {
+        (status.to_owned(), reason.to_owned())
     }
 
     #[test]
@@ -94,19 +94,25 @@ mod tests {
 
     #[test]
     fn how_the_runner_comes_on() {
-        assert_eq!(found(&of_job(None), None), expected("False", "Starting"));
-        assert_eq!(found(&of_job(Some(runner(RunnerPhase::Pending))), None), expected("False", "Starting"));
-        assert_eq!(found(&of_job(Some(runner(RunnerPhase::Running))), None), expected("True", "AllReady"));
+        assert_eq!(found(&of_job(None), None), Some(expected("False", "Starting")));
+        assert_eq!(
+            found(&of_job(Some(runner(RunnerPhase::Pending))), None),
+            Some(expected("False", "Starting"))
+        );
+        assert_eq!(
+            found(&of_job(Some(runner(RunnerPhase::Running))), None),
+            Some(expected("True", "AllReady"))
+        );
         let stranger = RunnerRecord { owner_uid: None, ..runner(RunnerPhase::Running) };
-        assert_eq!(found(&of_job(Some(stranger)), None), expected("False", "Starting"));
+        assert_eq!(found(&of_job(Some(stranger)), None), Some(expected("False", "Starting")));
     }
 
     #[test]
     fn what_is_in_the_way_is_told() {
         let obstacle = Obstacle::new(Reason::QuotaExceeded, "no room");
-        assert_eq!(found(&of_job(None), Some(&obstacle)), expected("False", "QuotaExceeded"));
+        assert_eq!(found(&of_job(None), Some(&obstacle)), Some(expected("False", "QuotaExceeded")));
         let problem = PodProblem { reason: Reason::CrashLoop, message: "it crashes".to_owned() };
         let crashing = RunnerRecord { problem: Some(problem), ..runner(RunnerPhase::Running) };
-        assert_eq!(found(&of_job(Some(crashing)), None), expected("False", "CrashLoop"));
+        assert_eq!(found(&of_job(Some(crashing)), None), Some(expected("False", "CrashLoop")));
     }
 }

@@ -10,8 +10,8 @@ use crate::cluster_cache::records::PodState;
 use crate::controllers::cluster::testing::{at, made};
 use crate::scheduler_link::{LinkFailure, Sample, Source};
 
-fn policy(scheduler: SchedulerUpdate) -> Option<UpdatePolicy> {
-    Some(UpdatePolicy { scheduler: Some(scheduler), ..UpdatePolicy::default() })
+fn policy(scheduler: SchedulerUpdate) -> UpdatePolicy {
+    UpdatePolicy { scheduler: Some(scheduler), ..UpdatePolicy::default() }
 }
 
 /// A cluster whose scheduler's template was edited.
@@ -19,7 +19,7 @@ fn edited(scheduler: SchedulerUpdate) -> ClusterSnapshot {
     let mut snapshot = made(PodState::Ready);
     let cluster = Arc::make_mut(&mut snapshot.cluster);
     cluster.spec.scheduler.spec.containers[0].image = Some("dask:new".to_owned());
-    cluster.spec.update = policy(scheduler);
+    cluster.spec.update = Some(policy(scheduler));
     snapshot
 }
 
