@@ -247,7 +247,7 @@ async fn a_job_that_the_python_operator_left_running_gets_its_final_state(
 ) {
     let namespace = ApiServer::shared().await.namespace(test).await;
     let _kubelet = Kubelet::start(&namespace).await;
-    let before = left_running(&namespace).await;
+    let before = Box::pin(left_running(&namespace)).await;
     let status = json!({"status": {"phase": phase}});
     let runner: Pod = namespace.get("job-runner").await;
     let patch = Patch::Merge(status);

@@ -88,7 +88,7 @@ async fn the_chart_grants_exactly_what_is_used() {
         Launch { config, arguments: arguments(&home.name), faults: faults.clone(), link: Link::obliging() };
     let namespace = server.namespace("life").await;
     let legacy = server.namespace("legacy").await;
-    leave_traces_of_the_python_operator(&legacy).await;
+    Box::pin(leave_traces_of_the_python_operator(&legacy)).await;
     take_names(&legacy).await;
     let jobs = server.namespace("jobs").await;
     let _kubelet = Kubelet::start(&jobs).await;

@@ -112,7 +112,7 @@ async fn wait_for_replicas(namespace: &Namespace, count: i32) {
 async fn a_running_cluster_goes_on_and_its_workers_are_drained_like_ours() {
     let namespace = ApiServer::shared().await.namespace("takeover").await;
     let _kubelet = Kubelet::start(&namespace).await;
-    leave_a_cluster(&namespace, 2).await;
+    Box::pin(leave_a_cluster(&namespace, 2)).await;
     let before = running_pods(&namespace).await;
 
     let link = Link::obliging();
