@@ -163,6 +163,7 @@ impl<'a> Situation<'a> {
         }
         if ranked.len() < excess {
             choice.protected = protected.iter().map(|unit| unit.name().to_owned()).collect();
+            choice.protected.sort_unstable();
             choice.opaque = opaque.iter().map(|unit| unit.name().to_owned()).collect();
         }
         choice

@@ -142,11 +142,11 @@ mod tests {
 
     use super::*;
     use crate::cluster_cache::snapshot::LegacyWorker;
-    use crate::controllers::group::testing::{legacy, member, members, record, sample};
+    use crate::controllers::group::testing::{legacy, member, members, running, sample};
 
     #[test]
     fn a_pod_with_several_workers_has_the_worst_rank() {
-        let pod = Arc::new(record(1, PodState::Ready));
+        let pod = Arc::new(running(1));
         let unit = Unit { deployment: None, pods: vec![&pod] };
         let standing =
             |ranks: &[Option<u32>]| unit.standing(&members(ranks.iter().map(|rank| (1, member(1, *rank)))));
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_a_forced_deletion_loses_is_named() {
-        let pod = Arc::new(record(1, PodState::Ready));
+        let pod = Arc::new(running(1));
         let unit = Unit { deployment: None, pods: vec![&pod] };
         let mut held = member(1, Some(0));
         (held.executing, held.bytes) = (2, 3 << 20);
