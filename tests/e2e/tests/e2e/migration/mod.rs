@@ -1,0 +1,3 @@
+//! From the Python operator to this one and back, with the commands of `docs/migrate.md`.
+
+mod there_and_back;
