@@ -1,4 +1,4 @@
-//! DaskJobs on nodes: a program with a cluster of its own.
+//! Jobs on nodes: a program with a cluster of its own.
 
 use e2e_tests::{
     Error,
