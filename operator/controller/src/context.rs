@@ -11,7 +11,7 @@ use crate::cluster_cache::ClusterCache;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::Obstacles;
 use crate::controllers::announce::Announcement;
-use crate::controllers::group::Ordinals;
+use crate::controllers::group::{Edits, Ordinals};
 use crate::controllers::status_writer::StatusMemory;
 use crate::events::{Event, EventSink, EventType};
 use crate::leader::Leadership;
@@ -49,6 +49,8 @@ pub struct Context {
     pub group_obstacles: Obstacles,
     /// The highest ordinal given in each group.
     pub ordinals: Ordinals,
+    /// When each group was edited last.
+    pub group_edits: Edits,
     /// The last written status of each cluster.
     pub cluster_status: StatusMemory<DaskClusterStatus>,
     /// The last written status of each group.
@@ -86,6 +88,7 @@ impl Context {
                 .collect(),
             groups: counts.groups,
             pods: pods.collect(),
+            links: self.links.states(),
             watches: watches
                 .map(|watch| {
                     (
@@ -154,6 +157,7 @@ mod tests {
             cluster_obstacles: Obstacles::default(),
             group_obstacles: Obstacles::default(),
             ordinals: Ordinals::default(),
+            group_edits: Edits::default(),
             cluster_status: StatusMemory::default(),
             group_status: StatusMemory::default(),
         };
@@ -179,7 +183,8 @@ mod tests {
     #[tokio::test]
     async fn an_empty_cache_gives_an_empty_sample() {
         let (context, _) = context();
-        let expected = Sample { leader: true, ready: true, ..Sample::default() };
+        let links = vec![("answering", 0), ("failing", 0), ("not_running", 0)];
+        let expected = Sample { leader: true, ready: true, links, ..Sample::default() };
         assert_eq!(context.sample(true), expected);
     }
 }

@@ -20,6 +20,7 @@ mod nodes;
 mod pki;
 mod ports;
 mod process;
+pub mod python;
 pub mod requirements;
 mod state;
 mod status;

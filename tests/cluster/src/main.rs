@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use testbed::{Cluster, ClusterConfig, images, tools};
+use testbed::{Cluster, ClusterConfig, images, python, tools};
 
 /// A real Kubernetes on this machine.
 #[derive(Debug, Parser)]
@@ -67,6 +67,15 @@ enum Action {
     /// The programs of the cluster
     #[command(subcommand)]
     Tools(Tools),
+    /// Run a Python program with Dask, in the versions of the Dask test image unless others are asked for
+    Python {
+        /// What else it needs, such as pytest or distributed==2024.12.0
+        #[arg(long = "with", value_name = "REQUIREMENT")]
+        requirements: Vec<String>,
+        /// The program, or any option of Python, with its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -218,6 +227,12 @@ async fn run(action: Action) -> Result<(), Box<dyn Error>> {
             println!("{}", images::dask_as(&names)?.display());
         }
         Action::Image(Image::Operator { program }) => println!("{}", images::operator(&program)?.display()),
+        Action::Python { requirements, args } => {
+            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
+            let environment = python::environment(&requirements)?;
+            // Returns only if Python could not take our place.
+            return Err(process::Command::new(environment.join("bin/python")).args(args).exec().into());
+        }
         Action::Tools(Tools::Build) => tools::build()?,
         Action::Tools(Tools::Path { program }) => println!("{}", tools::path(&program)?.display()),
     }
@@ -281,6 +296,20 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn everything_after_its_requirements_is_pythons() {
+        match parse("dask-testbed python --with pytest --with distributed==2024.12.0 -m pytest --with x")
+            .unwrap()
+        {
+            Action::Python { requirements, args } => {
+                assert_eq!(requirements, ["pytest", "distributed==2024.12.0"]);
+                assert_eq!(args, ["-m", "pytest", "--with", "x"]);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("dask-testbed python").is_err());
     }
 
     #[test]

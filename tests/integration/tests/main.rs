@@ -11,11 +11,14 @@ mod bad_input;
 mod chart;
 mod compatibility;
 mod convergence;
+mod draining;
 #[path = "../../../operator/api/tests/fixtures/mod.rs"]
 mod fixtures;
 mod leader;
+mod links;
 mod missing_crds;
 mod rbac;
 mod rest;
 mod stale_cache;
+mod takeover;
 mod worker_failure;

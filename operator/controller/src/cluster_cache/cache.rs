@@ -32,6 +32,7 @@ struct Shared {
     health: Mutex<Health>,
     clusters: Triggers,
     groups: Triggers,
+    links: Triggers,
     ready: watch::Sender<bool>,
     metrics: Metrics,
 }
@@ -56,6 +57,7 @@ impl ClusterCache {
             health: Mutex::default(),
             clusters: Triggers::default(),
             groups: Triggers::default(),
+            links: Triggers::default(),
             ready: watch::Sender::new(false),
             metrics,
         };
@@ -109,6 +111,29 @@ impl ClusterCache {
         self.shared.groups.stream().map(|key| key.object_ref())
     }
 
+    /// The clusters whose scheduler or workers changed, as [`Self::take_cluster_triggers`].
+    pub fn take_link_triggers(&self) -> impl Stream<Item = ObjectKey> + Send + 'static {
+        self.shared.links.stream()
+    }
+
+    /// All clusters, for whoever takes the link triggers.
+    pub fn wake_links(&self) {
+        let clusters = self.index().everything().clusters;
+        self.shared.links.add(clusters);
+    }
+
+    /// There is news about this cluster from elsewhere than the API server.
+    pub fn wake_cluster(&self, cluster: &ObjectKey) {
+        if self.index().clusters.get(cluster).is_some() {
+            self.shared.clusters.add([cluster.clone()]);
+        }
+    }
+
+    /// There is news for the autoscalers of this cluster from elsewhere than the API server.
+    pub fn wake_autoscalers_of(&self, cluster: &ObjectKey) {
+        self.wake_cluster(cluster);
+    }
+
     /// Takes a pod as the API server returned it to an own write.
     pub fn created_pod(&self, pod: &WirePod) {
         self.update(|index, wakes| {
@@ -141,8 +166,22 @@ impl ClusterCache {
         self.update(|index, wakes| {
             let record = DeploymentRecord::from(deployment);
             let change = index.deployments.written(ObjectKey::of(deployment), Arc::new(record));
-            index.scheduler_part_changed(change, wakes);
+            index.deployments_changed(change, wakes);
         });
+    }
+
+    /// Takes the news that the API server accepted the deletion of a Deployment.
+    pub fn deleted_deployment(&self, namespace: &str, name: &str, uid: &str) {
+        self.update(|index, wakes| {
+            let terminate = |record: &mut Arc<DeploymentRecord>| Arc::make_mut(record).terminating = true;
+            let change = index.deployments.amend(&ObjectKey::new(namespace, name), uid, terminate);
+            index.deployments_changed(change, wakes);
+        });
+    }
+
+    /// Wakes the groups of a cluster: its scheduler has news for them.
+    pub fn wake_groups_of(&self, cluster: &ObjectKey) {
+        self.update(|index, wakes| wakes.groups.extend(index.groups_of(cluster)));
     }
 
     /// Takes a worker group as the API server returned it to an own write.
@@ -212,6 +251,7 @@ impl ClusterCache {
             self.shared.ready.send_replace(true);
         }
         drop(index);
+        self.shared.links.add(wakes.clusters.iter().cloned());
         self.shared.clusters.add(wakes.clusters);
         self.shared.groups.add(wakes.groups);
         result

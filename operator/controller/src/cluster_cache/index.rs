@@ -9,6 +9,7 @@ use kube::Resource;
 use super::ObjectKey;
 use super::custom::Custom;
 use super::intern::Interner;
+use super::legacy::Legacy;
 use super::pods::{PodEntry, Pods};
 use super::records::{DeploymentRecord, ServiceRecord};
 use super::snapshot::{ClusterSnapshot, GroupMembers, GroupSnapshot};
@@ -46,6 +47,7 @@ pub(super) struct Index {
     pub(super) pods: Pods,
     pub(super) services: Table<Arc<ServiceRecord>>,
     pub(super) deployments: Table<Arc<DeploymentRecord>>,
+    legacy: Legacy,
     pub(super) clusters: Custom<DaskCluster>,
     pub(super) groups: Custom<DaskWorkerGroup>,
     /// Names of the groups whose `spec.cluster` names a cluster.
@@ -93,13 +95,15 @@ impl Index {
     pub(super) fn group_snapshot(&self, key: &ObjectKey) -> Option<GroupSnapshot> {
         let members = self.members(key)?;
         let cluster = self.clusters.get(&cluster_of(key, &members.group)).cloned();
+        let scheduler_pods = self.pods.schedulers_of(&cluster_of(key, &members.group));
         let unanswered = self.unanswered.get(key).cloned().unwrap_or_default();
-        Some(GroupSnapshot { members, cluster, unanswered })
+        Some(GroupSnapshot { members, cluster, scheduler_pods, unanswered })
     }
 
     fn members(&self, key: &ObjectKey) -> Option<GroupMembers> {
         let group = self.groups.get(key)?.clone();
-        Some(GroupMembers { workers: self.pods.of_owner(group.uid()), group })
+        let legacy = self.legacy.workers(group.uid(), || self.pods.without_ordinal(key));
+        Some(GroupMembers { workers: self.pods.of_owner(group.uid()), legacy, group })
     }
 
     /// Remembers a worker whose creation was sent but not answered.
@@ -165,6 +169,25 @@ impl Index {
         }
     }
 
+    /// A worker's Deployment concerns the group that owns it, and that group's cluster.
+    pub(super) fn deployments_changed(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<Arc<DeploymentRecord>>>,
+        wakes: &mut Wakes,
+    ) {
+        for change in changes {
+            self.legacy.settle(&change);
+            for record in change.before.iter().chain(&change.after).filter(|record| record.worker) {
+                let owner = record.owner_uid.as_ref().and_then(|uid| self.groups_by_uid.get(uid));
+                if let Some((group, object)) = owner.and_then(|key| Some((key, self.groups.get(key)?))) {
+                    wakes.groups.insert(group.clone());
+                    self.wake_cluster(cluster_of(group, object), wakes);
+                }
+            }
+            self.scheduler_part_changed([change], wakes);
+        }
+    }
+
     pub(super) fn clusters_changed(
         &self,
         changes: impl IntoIterator<Item = Change<Arc<DaskCluster>>>,
@@ -215,6 +238,12 @@ impl Index {
         }
     }
 
+    /// The groups whose `spec.cluster` names this cluster.
+    pub(super) fn groups_of(&self, cluster: &ObjectKey) -> Vec<ObjectKey> {
+        let names = self.groups_by_cluster.get(cluster).into_iter().flatten();
+        names.map(|name| cluster.sibling(name.clone())).collect()
+    }
+
     fn wake_cluster(&self, key: ObjectKey, wakes: &mut Wakes) {
         if self.clusters.get(&key).is_some() {
             wakes.clusters.insert(key);
@@ -246,7 +275,7 @@ impl Index {
         wakes: &mut Wakes,
     ) {
         let changes = self.deployments.deliver(watch, delivery);
-        self.scheduler_part_changed(changes, wakes);
+        self.deployments_changed(changes, wakes);
     }
 
     /// Takes what the watch of the pods delivers.

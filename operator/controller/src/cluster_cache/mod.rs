@@ -9,6 +9,7 @@ mod health;
 mod index;
 mod intern;
 mod key;
+mod legacy;
 mod lenient;
 mod pod_state;
 mod pods;

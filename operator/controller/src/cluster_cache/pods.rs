@@ -82,6 +82,11 @@ impl PodEntry {
         self.cluster.as_ref().filter(|_| self.role == Role::Scheduler)
     }
 
+    /// The group that the Python operator made it for.
+    fn foreign_group(&self) -> Option<&Arc<str>> {
+        self.group.as_ref().filter(|_| self.role == Role::Worker && self.record.ordinal.is_none())
+    }
+
     fn terminate(&mut self) {
         Arc::make_mut(&mut self.record).state = PodState::Terminating;
     }
@@ -106,6 +111,8 @@ pub(super) struct Pods {
     table: Table<PodEntry>,
     by_owner: HashMap<Arc<str>, ByName>,
     schedulers: HashMap<ObjectKey, ByName>,
+    /// Workers without an ordinal by group, which are those of the Python operator.
+    without_ordinal: HashMap<ObjectKey, ByName>,
     /// UIDs of pods whose deletion the API server accepted: whatever a late event says, they are on their way.
     deleted: HashSet<Box<str>>,
 }
@@ -136,6 +143,11 @@ impl Pods {
         pods
     }
 
+    /// Workers labelled for this group that have no ordinal, in order of name.
+    pub(super) fn without_ordinal(&self, group: &ObjectKey) -> Vec<Arc<PodRecord>> {
+        self.without_ordinal.get(group).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
+    }
+
     pub(super) fn deliver(
         &mut self,
         watch: WatchNumber,
@@ -153,7 +165,10 @@ impl Pods {
     /// Whether nothing is left of any pod.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let nothing_left = self.by_owner.is_empty() && self.schedulers.is_empty() && self.deleted.is_empty();
+        let nothing_left = self.by_owner.is_empty()
+            && self.schedulers.is_empty()
+            && self.without_ordinal.is_empty()
+            && self.deleted.is_empty();
         self.table.iter().next().is_none() && nothing_left
     }
 
@@ -183,11 +198,18 @@ impl Pods {
             if let Some(cluster) = before.scheduled_cluster() {
                 take(&mut self.schedulers, change.key.sibling(cluster.clone()), name);
             }
+            if let Some(group) = before.foreign_group() {
+                take(&mut self.without_ordinal, change.key.sibling(group.clone()), name);
+            }
         }
         if let Some(after) = &change.after {
             let (name, record) = (change.key.name.clone(), after.record.clone());
             if let Some(owner) = &after.record.owner_uid {
                 self.by_owner.entry(owner.clone()).or_default().insert(name.clone(), record.clone());
+            }
+            if let Some(group) = after.foreign_group() {
+                let pods = self.without_ordinal.entry(change.key.sibling(group.clone())).or_default();
+                pods.insert(name.clone(), record.clone());
             }
             if let Some(cluster) = after.scheduled_cluster() {
                 self.schedulers.entry(change.key.sibling(cluster.clone())).or_default().insert(name, record);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dask_operator_api::labels::{COMPONENT, WORKER};
 use dask_operator_api::{DrainIntent, Reason};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -46,6 +47,14 @@ pub struct PodRecord {
     pub last_termination: Option<Box<PodProblem>>,
 }
 
+impl PodRecord {
+    /// Whether it works or will work: it has not ended and is not on its way out.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.state <= PodState::Ready
+    }
+}
+
 /// Where a pod is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PodState {
@@ -70,7 +79,7 @@ pub struct PodProblem {
     pub message: String,
 }
 
-/// The scheduler's Deployment.
+/// The Deployment of a scheduler, or of a worker that the Python operator made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeploymentRecord {
     /// Name.
@@ -83,6 +92,10 @@ pub struct DeploymentRecord {
     pub owner_uid: Option<String>,
     /// Deletion was asked for.
     pub terminating: bool,
+    /// Whether it is a worker of the Python operator, by its label `dask.org/component`.
+    pub worker: bool,
+    /// `status.replicas`: its pods, whether they can be told from others or not.
+    pub replicas: i32,
     /// Whether `spec.strategy.type` is `Recreate`.
     pub recreates: bool,
     /// Message of the condition `ReplicaFailure` while its status is True: why no pod can be made.
@@ -120,6 +133,8 @@ impl From<&Deployment> for DeploymentRecord {
             resource_version: resource_version(metadata),
             owner_uid: controller_uid(metadata),
             terminating: metadata.deletion_timestamp.is_some(),
+            worker: metadata.labels.iter().flatten().any(|(key, value)| key == COMPONENT && value == WORKER),
+            replicas: deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             recreates: strategy == Some("Recreate"),
             replica_failure: failure.map(|condition| condition.message.clone().unwrap_or_default()),
         }
@@ -195,6 +210,8 @@ mod tests {
             resource_version: 9,
             owner_uid: Some("cluster".to_owned()),
             terminating: false,
+            worker: false,
+            replicas: 0,
             recreates: true,
             replica_failure: Some("exceeded quota: q".to_owned()),
         };
@@ -208,6 +225,15 @@ mod tests {
     fn a_deployment_without_recreate_and_failure(#[case] object: Value) {
         let record = deployment(object);
         assert_eq!((record.recreates, record.replica_failure), (false, None));
+    }
+
+    #[test]
+    fn a_worker_of_the_python_operator() {
+        let record = deployment(json!({
+            "metadata": {"name": "g-worker-1", "labels": {"dask.org/component": "worker"}},
+            "status": {"replicas": 1},
+        }));
+        assert_eq!((record.worker, record.replicas), (true, 1));
     }
 
     #[test]

@@ -31,6 +31,63 @@ pub struct GroupMembers {
     pub group: Arc<DaskWorkerGroup>,
     /// Worker pods whose controlling owner is this group, in order of name.
     pub workers: Vec<Arc<PodRecord>>,
+    /// Workers that the Python operator made, in order of name.
+    pub legacy: Vec<LegacyWorker>,
+}
+
+impl GroupMembers {
+    /// All pods of the group, whoever made them, with their marks.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<PodRecord>> {
+        self.workers.iter().chain(self.legacy.iter().flat_map(|worker| &worker.pods))
+    }
+
+    /// The number of workers that is wanted.
+    #[must_use]
+    pub fn desired(&self) -> usize {
+        usize::try_from(self.group.spec.worker.replicas).unwrap_or(0)
+    }
+
+    /// Workers that work or will work and are not marked to go.
+    #[must_use]
+    pub fn unmarked(&self) -> usize {
+        let stays = |pod: &&Arc<PodRecord>| pod.is_live() && pod.drain.is_none();
+        self.workers.iter().filter(stays).count()
+            + self.legacy.iter().filter(|worker| worker.is_live() && !worker.is_marked()).count()
+    }
+
+    /// Whether more workers are there than wanted, so that the scheduler's ranking of them is needed.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.unmarked() > self.desired()
+    }
+}
+
+/// A worker that the Python operator made: a Deployment of one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegacyWorker {
+    /// The Deployment.
+    pub deployment: Arc<DeploymentRecord>,
+    /// Its pods: mostly one, none before it is made.
+    pub pods: Vec<Arc<PodRecord>>,
+}
+
+impl LegacyWorker {
+    /// Its pods that work or will work.
+    pub fn live_pods(&self) -> impl Iterator<Item = &Arc<PodRecord>> {
+        self.pods.iter().filter(|pod| pod.is_live())
+    }
+
+    /// Whether it works or will work.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.deployment.terminating
+    }
+
+    /// Whether all its pods are marked to go.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.live_pods().next().is_some() && self.live_pods().all(|pod| pod.drain.is_some())
+    }
 }
 
 /// All that is known about a group.
@@ -40,6 +97,8 @@ pub struct GroupSnapshot {
     pub members: GroupMembers,
     /// The cluster that `spec.cluster` names.
     pub cluster: Option<Arc<DaskCluster>>,
+    /// Pods labelled as scheduler of that cluster, oldest first.
+    pub scheduler_pods: Vec<Arc<PodRecord>>,
     /// Ordinals whose creation was sent but never answered: the pod may or may not exist.
     pub unanswered: BTreeSet<i64>,
 }

@@ -136,6 +136,8 @@ pub fn watch(
     namespaces.dedup();
     let mut watches = Watches { client, cache, shutdown, namespaces, tasks: JoinSet::new() };
     let scheduler = format!("{}={}", labels::COMPONENT, labels::SCHEDULER);
+    // Workers of the Python operator are Deployments.
+    let either = format!("{} in ({},{})", labels::COMPONENT, labels::SCHEDULER, labels::WORKER);
 
     watches.start(
         None,
@@ -173,7 +175,7 @@ pub fn watch(
         },
     );
     watches.start(
-        Some(&scheduler),
+        Some(&either),
         |index, namespace| index.deployments.add_watch(namespace),
         |index, watch, received: Received<Deployment>, wakes| {
             let convert = |deployment: Deployment| {

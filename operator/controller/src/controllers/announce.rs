@@ -16,19 +16,20 @@ pub struct Announcement {
     pub warning: bool,
 }
 
-/// The conditions whose reason became, or ceased to be, a problem. `Ready` only sums up the others.
+/// The conditions whose reason became, or ceased to be, a problem, and what keeps workers that should go. `Ready` only
+/// sums up the others, and of `SchedulerReachable` the link tells when it lasts.
 #[must_use]
 pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcement> {
-    let summary: &str = ConditionType::Ready.into();
+    let elsewhere = [ConditionType::Ready, ConditionType::SchedulerReachable].map(<&str>::from);
     let mut news = Vec::new();
-    for condition in after.iter().filter(|condition| condition.type_ != summary) {
+    for condition in after.iter().filter(|condition| !elsewhere.contains(&condition.type_.as_str())) {
         let old = before.iter().find(|old| old.type_ == condition.type_);
         if old.is_some_and(|old| old.reason == condition.reason) {
             continue;
         }
         let was_problem = old.and_then(reason).is_some_and(Reason::is_problem);
         if let Some(reason) = reason(condition)
-            && (reason.is_problem() || was_problem)
+            && (reason.is_problem() || was_problem || tells_of_a_drain(reason))
         {
             news.push(Announcement {
                 reason,
@@ -38,6 +39,11 @@ pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcem
         }
     }
     news
+}
+
+/// No problem, but somebody may wonder why a worker is still there.
+fn tells_of_a_drain(reason: Reason) -> bool {
+    matches!(reason, Reason::Draining | Reason::WorkerProtected | Reason::DrainUnconfirmed)
 }
 
 fn reason(condition: &Condition) -> Option<Reason> {
@@ -69,6 +75,15 @@ mod tests {
         );
         let same = announcements(&conditions(Reason::ImagePullFailed), &conditions(Reason::ImagePullFailed));
         assert_eq!(same, []);
+    }
+
+    #[test]
+    fn a_drain_is_news_without_being_a_problem() {
+        for reason in [Reason::Draining, Reason::WorkerProtected, Reason::DrainUnconfirmed] {
+            let news = announcements(&[], &conditions(reason));
+            assert_eq!(news.iter().map(|n| (n.reason, n.warning)).collect::<Vec<_>>(), [(reason, false)]);
+        }
+        assert_eq!(announcements(&conditions(Reason::Draining), &conditions(Reason::AtDesiredSize)), []);
     }
 
     #[test]

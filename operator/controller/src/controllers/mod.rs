@@ -8,5 +8,6 @@ pub mod group;
 pub mod obstacle;
 pub mod reconcile;
 pub mod status_writer;
+pub mod takeover;
 
 pub use obstacle::{Obstacle, Obstacles};

@@ -83,13 +83,13 @@ const DASK: &str = dask_operator_api::GROUP;
 
 /// The rights that the operator needs in every namespace that it watches.
 pub const RIGHTS: [Right; 7] = [
-    right(DASK, "daskclusters", "", &["list", "watch"]),
+    right(DASK, "daskclusters", "", &["list", "watch", "patch"]),
     right(DASK, "daskclusters", "status", &["patch"]),
     right(DASK, "daskworkergroups", "", &["list", "watch", "create", "patch"]),
     right(DASK, "daskworkergroups", "status", &["patch"]),
-    right("", "pods", "", &["get", "list", "watch", "create", "delete"]),
+    right("", "pods", "", &["get", "list", "watch", "create", "patch", "delete"]),
     right("", "services", "", &["get", "list", "watch", "create", "patch"]),
-    right("apps", "deployments", "", &["get", "list", "watch", "create", "patch"]),
+    right("apps", "deployments", "", &["get", "list", "watch", "create", "patch", "delete"]),
 ];
 
 /// The right to publish Events, without which the operator works silently.

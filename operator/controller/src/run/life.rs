@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::controllers::{cluster, group};
 use crate::leader::Election;
 use crate::preflight::{Findings, Inspections};
+use crate::scheduler_link;
 use crate::web::health::Heartbeat;
 
 /// Longest time for running reconciliations to finish after the stop was asked for.
@@ -65,6 +66,7 @@ impl Life {
         let (cache, context) = (&self.context.cache, &self.context);
         controllers.spawn(cluster::run(cache.cluster_store(), context.clone(), stop.clone()));
         controllers.spawn(group::run(cache.group_store(), context.clone(), stop.clone()));
+        controllers.spawn(scheduler_link::run(self.client.clone(), context.clone(), stop.clone()));
         info!("started");
 
         let ended = tokio::select! {

@@ -8,6 +8,7 @@ mod identity;
 mod logging;
 mod namespaces;
 mod probe_server;
+mod scheduler_access;
 mod worker_allocation;
 
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ pub use cli::{Cli, Command};
 pub use logging::{EventLevel, LogFormat};
 pub use namespaces::{NamespaceSelection, NamespaceSelector};
 pub use probe_server::ProbeServer;
+pub use scheduler_access::SchedulerAccess;
 
 use crate::controllers::group::WorkerAllocation;
 
@@ -95,6 +97,17 @@ pub struct Settings {
     /// Calls to the API server that may be under way at once
     #[arg(long, value_name = "NUMBER", default_value = "32", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub max_in_flight: u16,
+
+    /// How schedulers are reached: `direct`, by the address of their pod or Service; `port-forward`, through the API
+    /// server; or `auto`, which is direct for an operator that runs in the cluster
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "DASK_OPERATOR_SCHEDULER_ACCESS",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub scheduler_access: SchedulerAccess,
 
     /// Threads that do the work
     #[arg(

@@ -13,4 +13,4 @@ pub use reconcile::run;
 pub use status::status;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

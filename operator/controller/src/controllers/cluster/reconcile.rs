@@ -16,6 +16,7 @@ use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::{PHASE_INTERVAL, ROUTINE_INTERVAL};
+use crate::controllers::takeover::take_over;
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: CancellationToken) {
@@ -32,6 +33,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let key = ObjectKey::of(&*cluster);
     let Some(mut snapshot) = ctx.cache.cluster_snapshot(&key) else { return Ok(Action::await_change()) };
     let cluster = snapshot.cluster.clone();
+    take_over(&ctx, &*cluster).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -45,7 +47,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
 
     // A new cluster shows at once that it was seen, before anything is made for it.
     if before.phase.is_none() {
-        let first = status(&snapshot, plan.obstacle.as_ref(), &before, now);
+        let first = status(&snapshot, &ctx.links.view(&key), plan.obstacle.as_ref(), &before, now);
         write_status(&ctx, &ctx.cluster_status, &*cluster, &before, first.clone(), PHASE_INTERVAL).await?;
         before = first;
     }
@@ -60,7 +62,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         }
         snapshot = ctx.cache.cluster_snapshot(&key).unwrap_or(snapshot);
     }
-    let next = status(&snapshot, plan.obstacle.as_ref(), &before, now);
+    let next = status(&snapshot, &ctx.links.view(&key), plan.obstacle.as_ref(), &before, now);
     let interval = if next.phase == before.phase { ROUTINE_INTERVAL } else { PHASE_INTERVAL };
     let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, interval).await?;
     // An object of an earlier owner is seen to go by its watch, unless it lost the labels that are watched.

@@ -12,6 +12,7 @@ use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::counts::group_counts;
+use crate::scheduler_link::{LinkView, reachability};
 
 /// What a check found: the condition's status, reason and message.
 type Finding = (Option<bool>, Reason, String);
@@ -20,6 +21,7 @@ type Finding = (Option<bool>, Reason, String);
 #[must_use]
 pub fn status(
     snapshot: &ClusterSnapshot,
+    link: &LinkView,
     obstacle: Option<&Obstacle>,
     previous: &DaskClusterStatus,
     now: Timestamp,
@@ -35,9 +37,11 @@ pub fn status(
     let workers = workers_finding(snapshot, ready, desired);
     let summary = summary_finding(&scheduler, &workers);
     let time = Time(now);
+    let reachable = reachable_finding(snapshot, link, previous);
     let conditions = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
         .set(ConditionType::Ready, summary.0, summary.1, &summary.2)
         .set(ConditionType::SchedulerReady, scheduler.0, scheduler.1, &scheduler.2)
+        .set(ConditionType::SchedulerReachable, reachable.0, reachable.1, &reachable.2)
         .set(ConditionType::WorkersReady, workers.0, workers.1, &workers.2)
         .build();
 
@@ -49,7 +53,7 @@ pub fn status(
         ready_replicas: default.map_or(0, |group| group.ready),
         ready: Some(format!("{ready}/{desired}")),
         selector: default_selector(&cluster.name_any()),
-        scheduler: Some(scheduler_status(snapshot)),
+        scheduler: Some(scheduler_status(snapshot, link, previous)),
         groups,
     }
 }
@@ -157,7 +161,40 @@ fn summary_finding(scheduler: &Finding, workers: &Finding) -> Finding {
     blocking.cloned().unwrap_or_else(|| (Some(true), Reason::AllReady, workers.2.clone()))
 }
 
-fn scheduler_status(snapshot: &ClusterSnapshot) -> SchedulerStatus {
+/// Whether the scheduler answers. It says nothing about whether the cluster is ready: an operator that cannot reach a
+/// scheduler need not be the fault of the cluster.
+fn reachable_finding(snapshot: &ClusterSnapshot, link: &LinkView, previous: &DaskClusterStatus) -> Finding {
+    let ready = scheduler_pod(snapshot).is_some_and(|pod| pod.state == PodState::Ready);
+    reachability(link, ready).or_else(|| standing_finding(previous)).unwrap_or_else(|| {
+        (None, Reason::SchedulerNotRunning, "the scheduler has not been asked yet".to_owned())
+    })
+}
+
+/// What was found about the scheduler before this operator could ask it.
+fn standing_finding(previous: &DaskClusterStatus) -> Option<Finding> {
+    let type_: &str = ConditionType::SchedulerReachable.into();
+    let condition = previous.conditions.iter().find(|condition| condition.type_ == type_)?;
+    let status = match condition.status.as_str() {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    };
+    Some((status, condition.reason.parse().ok()?, condition.message.clone()))
+}
+
+fn scheduler_status(
+    snapshot: &ClusterSnapshot,
+    link: &LinkView,
+    previous: &DaskClusterStatus,
+) -> SchedulerStatus {
+    let previous = previous.scheduler.as_ref();
+    let (id, started_at) = match &link.sample {
+        Some(sample) => {
+            let started = sample.started.and_then(|time| Timestamp::from_second(time.as_second()).ok());
+            (Some(sample.scheduler_id.to_string()), started.map(Time))
+        }
+        None => previous.map_or((None, None), |known| (known.id.clone(), known.started_at.clone())),
+    };
     let address = scheduler_address(&snapshot.cluster);
     let service = &snapshot.cluster.spec.scheduler.service;
     let pod = scheduler_pod(snapshot);
@@ -166,8 +203,8 @@ fn scheduler_status(snapshot: &ClusterSnapshot) -> SchedulerStatus {
         dashboard: port_named(service, &["http-dashboard", "dashboard"]).map(|port| address.dashboard(port)),
         pod: pod.map(|pod| pod.name.to_string()),
         restarts: pod.map_or(0, |pod| pod.restarts),
-        id: None,
-        started_at: None,
+        id,
+        started_at,
     }
 }
 

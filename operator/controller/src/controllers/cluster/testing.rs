@@ -58,7 +58,7 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         service: Some(Arc::new(service(&cluster))),
         deployment: Some(Arc::new(deployment())),
         scheduler_pods: vec![Arc::new(pod("simple-scheduler-abc", scheduler))],
-        groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![] }],
+        groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![], legacy: vec![] }],
         default_group: Some(Arc::new(group)),
         cluster: Arc::new(cluster),
     }
@@ -83,6 +83,8 @@ pub(crate) fn deployment() -> DeploymentRecord {
         resource_version: 1,
         owner_uid: Some("cluster-uid".into()),
         terminating: false,
+        worker: false,
+        replicas: 1,
         recreates: true,
         replica_failure: None,
     }

@@ -1,7 +1,7 @@
 //! One reconciliation of a group: observe → decide → apply → status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dask_operator_api::{DaskWorkerGroup, DaskWorkerGroupStatus, GroupName, Reason};
 use kube::ResourceExt;
@@ -12,7 +12,8 @@ use tracing::info;
 
 use super::apply;
 use super::build::WorkerTemplate;
-use super::decide::{GroupPlan, decide};
+use super::decide::{GroupPlan, Inputs, decide};
+use super::removal::{Cause, Removal};
 use super::status::status;
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
@@ -23,6 +24,9 @@ use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::ROUTINE_INTERVAL;
 
+/// How soon to decide again after something had changed before it could be written: its watch shows it by then.
+const CHANGED_PAUSE: Duration = Duration::from_millis(500);
+
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: CancellationToken) {
     let triggers = ctx.cache.take_group_triggers();
@@ -30,6 +34,7 @@ pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: Can
         ctx.group_obstacles.clear(key);
         ctx.group_status.forget(key);
         ctx.ordinals.forget(key);
+        ctx.group_edits.forget(key);
         ctx.backoff.reset("DaskWorkerGroup", key);
     };
     reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_group).await;
@@ -49,7 +54,15 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let highest_ordinal = ctx.ordinals.highest(&key, &uid, before.highest_ordinal);
     let known = DaskWorkerGroupStatus { highest_ordinal, ..before.clone() };
     let standing = ctx.group_obstacles.standing(&key, group.metadata.generation, now);
-    let mut plan = decide(&snapshot, &known, standing.as_ref(), ctx.settings.worker_allocation(), now);
+    let link = ctx.links.view(&key.sibling(group.spec.cluster.as_str()));
+    let inputs = Inputs {
+        status: &known,
+        link: &link,
+        standing: standing.as_ref(),
+        allocation: ctx.settings.worker_allocation(),
+        settling: ctx.group_edits.settling(&key, group.metadata.generation, Instant::now()),
+    };
+    let mut plan = decide(&snapshot, &inputs, now);
 
     apply::adopt(&ctx, &key, &plan).await?;
     ctx.ordinals.give(&key, &uid, &plan.create);
@@ -59,17 +72,33 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
         obstacle
     });
     let obstacle = obstacle.or_else(|| plan.obstacle.clone());
+    let namespace = &*key.namespace;
+    let mut changed = apply::mark(&ctx, namespace, &plan.mark, now).await?;
+    changed |= apply::unmark(&ctx, namespace, &plan.unmark).await?;
+    if !plan.mark.is_empty() || !plan.unmark.is_empty() {
+        info!(group = %key, marked = plan.mark.len(), unmarked = plan.unmark.len(), "workers marked to drain");
+    }
 
     // What deleting a failed pod would lose is written down before.
     let current = ctx.cache.group_snapshot(&key).unwrap_or_else(|| snapshot.clone());
-    let next = status(&current, obstacle.as_ref(), plan.failures.as_ref(), &known, now);
-    let urgent = plan.remove.iter().any(|removal| removal.failed) && next.failures != before.failures;
+    let next =
+        status(&current, obstacle.as_ref(), plan.failures.as_ref(), plan.shrinking.as_ref(), &known, now);
+    let urgent = plan.remove.iter().any(Removal::is_failed) && next.failures != before.failures;
     let interval = if urgent { Duration::ZERO } else { ROUTINE_INTERVAL };
     let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, interval).await?;
 
-    apply::remove(&ctx, group, &plan.remove).await?;
+    let kept = apply::remove(&ctx, namespace, &plan.remove).await?;
+    plan.remove.retain(|removal| !kept.contains(&removal.name));
+    changed |= !kept.is_empty();
     announce_scaling(&ctx, &snapshot, &plan);
-    Ok(plan.requeue_after.into_iter().chain(wait).min().map_or_else(Action::await_change, Action::requeue))
+    let again = changed.then_some(CHANGED_PAUSE);
+    Ok(plan
+        .requeue_after
+        .into_iter()
+        .chain(wait)
+        .chain(again)
+        .min()
+        .map_or_else(Action::await_change, Action::requeue))
 }
 
 async fn create_workers(
@@ -101,10 +130,22 @@ async fn create_workers(
 fn announce_scaling(ctx: &Context, snapshot: &GroupSnapshot, plan: &GroupPlan) {
     let group = &snapshot.members.group;
     let desired = group.spec.worker.replicas;
-    let excess: Vec<&str> =
-        plan.remove.iter().filter(|removal| !removal.failed).map(|removal| removal.name.as_str()).collect();
+    let excess: Vec<&str> = plan
+        .remove
+        .iter()
+        .filter(|removal| !removal.is_failed())
+        .map(|removal| removal.name.as_str())
+        .collect();
     let replaced = plan.remove.len() - excess.len();
     let tell = |reason, message| ctx.announce(&**group, &Announcement { reason, message, warning: false });
+    for removal in &plan.remove {
+        if let Cause::Forced(loss) = &removal.cause {
+            let reason = Reason::DrainForced;
+            let message =
+                format!("worker \"{}\" was not drained in time and is deleted: {loss}", removal.name);
+            ctx.announce(&**group, &Announcement { reason, message, warning: true });
+        }
+    }
     if !excess.is_empty() {
         info!(group = %ObjectKey::of(&**group), removed = excess.len(), desired, "workers removed");
         let shown = excess.iter().take(10).copied().collect::<Vec<_>>().join(", ");

@@ -74,6 +74,26 @@ pub(super) const BACKING_OFF: Definition = gauge(
     &["kind"],
     "Objects whose last reconciliation failed and that wait to be tried again.",
 );
+pub(super) const LINKS: Definition = gauge(
+    "dask_operator_scheduler_links",
+    &["state"],
+    "Schedulers that are answering, failing to answer, or not_running.",
+);
+pub(super) const SCHEDULER_POLLS: Definition = counter(
+    "dask_operator_scheduler_polls_total",
+    &["source"],
+    "Rounds of questions that schedulers answered, by telemetry or standard operations.",
+);
+pub(super) const SCHEDULER_FAILURES: Definition = counter(
+    "dask_operator_scheduler_failures_total",
+    &["reason"],
+    "Rounds of questions that schedulers did not answer, by reason.",
+);
+pub(super) const DRAINS: Definition = counter(
+    "dask_operator_drains_total",
+    &["outcome"],
+    "Workers that the scheduler confirmed as drained, or refused to retire.",
+);
 pub(super) const PROBLEMS: Definition = counter(
     "dask_operator_problems_total",
     &["kind", "reason"],
@@ -86,7 +106,7 @@ pub(super) const EVENTS: Definition = counter(
 );
 
 /// All of them, in the order of the reference page.
-pub(super) const ALL: [&Definition; 15] = [
+pub(super) const ALL: [&Definition; 19] = [
     &BUILD_INFO,
     &LEADER,
     &READY,
@@ -100,6 +120,10 @@ pub(super) const ALL: [&Definition; 15] = [
     &RECONCILES,
     &RECONCILE_SECONDS,
     &BACKING_OFF,
+    &LINKS,
+    &SCHEDULER_POLLS,
+    &SCHEDULER_FAILURES,
+    &DRAINS,
     &PROBLEMS,
     &EVENTS,
 ];

@@ -33,6 +33,10 @@ pub struct Metrics {
     reconciles: IntCounterVec,
     reconcile_seconds: HistogramVec,
     backing_off: IntGaugeVec,
+    links: IntGaugeVec,
+    scheduler_polls: IntCounterVec,
+    scheduler_failures: IntCounterVec,
+    drains: IntCounterVec,
     problems: IntCounterVec,
     events: IntCounterVec,
 }
@@ -50,6 +54,8 @@ pub struct Sample {
     pub groups: usize,
     /// Pods by component and state.
     pub pods: Vec<(&'static str, &'static str, usize)>,
+    /// Links to schedulers by state.
+    pub links: Vec<(&'static str, usize)>,
     /// Kind of each watch, and since when the API server has not sent anything on it.
     pub watches: Vec<(&'static str, Duration)>,
 }
@@ -77,6 +83,10 @@ impl Metrics {
             reconciles: counter(&registry, &definitions::RECONCILES)?,
             reconcile_seconds: histogram(&registry, &definitions::RECONCILE_SECONDS)?,
             backing_off: gauge(&registry, &definitions::BACKING_OFF)?,
+            links: gauge(&registry, &definitions::LINKS)?,
+            scheduler_polls: counter(&registry, &definitions::SCHEDULER_POLLS)?,
+            scheduler_failures: counter(&registry, &definitions::SCHEDULER_FAILURES)?,
+            drains: counter(&registry, &definitions::DRAINS)?,
             problems: counter(&registry, &definitions::PROBLEMS)?,
             events: counter(&registry, &definitions::EVENTS)?,
             registry,
@@ -105,6 +115,21 @@ impl Metrics {
         self.problems.with_label_values(&[kind, reason.into()]).inc();
     }
 
+    /// Counts a round of questions that a scheduler answered. `source` is one of two fixed words.
+    pub fn scheduler_poll(&self, source: &str) {
+        self.scheduler_polls.with_label_values(&[source]).inc();
+    }
+
+    /// Counts a round of questions that a scheduler did not answer.
+    pub fn scheduler_failure(&self, reason: Reason) {
+        self.scheduler_failures.with_label_values(&[<&str>::from(reason)]).inc();
+    }
+
+    /// Counts the outcome of a drain. `outcome` is one of a few fixed words.
+    pub fn drain(&self, outcome: &str) {
+        self.drains.with_label_values(&[outcome]).inc();
+    }
+
     /// Says how many objects of a kind wait after a failure.
     pub fn backing_off(&self, kind: &str, objects: usize) {
         self.backing_off.with_label_values(&[kind]).set(as_gauge(objects));
@@ -128,6 +153,9 @@ impl Metrics {
         self.pods.reset();
         for (component, state, count) in &sample.pods {
             self.pods.with_label_values(&[*component, *state]).add(as_gauge(*count));
+        }
+        for (state, count) in &sample.links {
+            self.links.with_label_values(&[*state]).set(as_gauge(*count));
         }
         self.watch_silence.reset();
         for (kind, silence) in &sample.watches {

@@ -16,12 +16,16 @@ fn all_used() -> Metrics {
     metrics.problem("DaskCluster", Reason::ImagePullFailed);
     metrics.backing_off("DaskCluster", 3);
     metrics.event(Outcome::Published);
+    metrics.scheduler_poll("telemetry");
+    metrics.scheduler_failure(Reason::SchedulerUnreachable);
+    metrics.drain("drained");
     metrics.observe(&Sample {
         leader: true,
         ready: false,
         clusters: vec![("Running", 2)],
         groups: 4,
         pods: vec![("worker", "Ready", 5)],
+        links: vec![("answering", 1), ("failing", 0)],
         watches: vec![("Pod", Duration::from_secs(1)), ("Pod", Duration::from_secs(3))],
     });
     metrics
