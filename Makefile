@@ -48,12 +48,12 @@ test: image ## Run all tests: unit, API server, nodes, and a short bench
 	cargo run --quiet -p dask-operator-bench -- --quick --operator target/$(TRIPLE)/release/dask-operator
 
 .PHONY: bench
-bench: image ## Measure the operator against a raw writer; writes target/bench/results.json
+bench: image ## Measure the operator against a raw writer and dask-kubernetes, and what draining costs; writes target/bench/results.json
 	cargo run --release -p dask-operator-bench -- --operator target/$(TRIPLE)/release/dask-operator
 
 .PHONY: chaos-drain
 chaos-drain: image ## Walk at random over a real cluster and audit that no work is lost (SEED=1 STEPS=200)
-	cargo run --release -p chaos-tests --bin chaos-drain -- --seed $(SEED) --steps $(STEPS) \
+	@cargo run --quiet -p chaos-tests --bin chaos-drain -- --seed $(SEED) --steps $(STEPS) \
 	    --operator target/$(TRIPLE)/release/dask-operator
 
 .PHONY: up

@@ -12,6 +12,7 @@ pub mod observer;
 pub mod operator;
 pub mod pairs;
 pub mod processes;
+pub mod python_operator;
 pub mod raw_writer;
 pub mod results;
 pub mod scenarios;

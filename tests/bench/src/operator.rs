@@ -88,8 +88,17 @@ async fn free_port() -> Result<u16> {
 }
 
 async fn is_ready(port: u16) -> Result<bool> {
+    answers(port, "/readyz").await
+}
+
+/// Whether a server on this machine answers a request with 200.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn answers(port: u16, path: &str) -> Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer.starts_with("HTTP/1.1 200"))

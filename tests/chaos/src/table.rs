@@ -1,5 +1,7 @@
 //! What a person sees of a walk.
 
+use std::fmt::Write as _;
+
 use crate::{ledger::Cost, plan::Step, run::Outcome};
 
 /// A step that was done and judged.
@@ -44,7 +46,8 @@ pub fn summary(seed: u64, outcome: &Outcome) -> String {
     let last = ledger.last();
     let mut text = String::new();
     let mut line = |what: &str, value: String| {
-        text.push_str(&format!("{what:<44}{value}\n"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{what:<44}{value}");
     };
     line("seed", seed.to_string());
     line("steps", steps.to_string());

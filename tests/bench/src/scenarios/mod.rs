@@ -1,6 +1,8 @@
 //! What is measured.
 
+pub mod against_python;
 mod create_clusters;
+pub mod drains;
 mod memory;
 mod running;
 mod scale_up;
