@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dask_operator_api::{DaskClusterStatus, DaskWorkerGroupStatus};
+use dask_operator_api::{DaskAutoscalerStatus, DaskClusterStatus, DaskJobStatus, DaskWorkerGroupStatus};
 use kube::Resource;
 
 use crate::backoff::Backoff;
@@ -55,6 +55,12 @@ pub struct Context {
     pub cluster_status: StatusMemory<DaskClusterStatus>,
     /// The last written status of each group.
     pub group_status: StatusMemory<DaskWorkerGroupStatus>,
+    /// Refused writes of jobs.
+    pub job_obstacles: Obstacles,
+    /// The last written status of each job.
+    pub job_status: StatusMemory<DaskJobStatus>,
+    /// The last written status of each autoscaler.
+    pub autoscaler_status: StatusMemory<DaskAutoscalerStatus>,
 }
 
 impl Context {
@@ -87,6 +93,11 @@ impl Context {
                 .map(|(phase, count)| (phase.map_or("None", <&str>::from), count))
                 .collect(),
             groups: counts.groups,
+            jobs: counts
+                .jobs
+                .into_iter()
+                .map(|(status, count)| (status.map_or("None", <&str>::from), count))
+                .collect(),
             pods: pods.collect(),
             links: self.links.states(),
             watches: watches
@@ -160,6 +171,9 @@ mod tests {
             group_edits: Edits::default(),
             cluster_status: StatusMemory::default(),
             group_status: StatusMemory::default(),
+            job_obstacles: Obstacles::default(),
+            job_status: StatusMemory::default(),
+            autoscaler_status: StatusMemory::default(),
         };
         (context, told)
     }

@@ -79,7 +79,7 @@ impl Link {
 fn timeless(view: &LinkView) -> impl PartialEq + use<'_> {
     let sample = view.sample.as_ref();
     (
-        sample.map(|sample| &sample.drains),
+        sample.map(|sample| (&sample.scheduler_id, sample.idleness, &sample.drains)),
         sample.and_then(|sample| sample.members.as_ref()).map(|m| &m.by_host),
         &view.failure,
     )

@@ -21,4 +21,5 @@ mod rbac;
 mod rest;
 mod stale_cache;
 mod takeover;
+mod updates;
 mod worker_failure;

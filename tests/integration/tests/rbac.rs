@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dask_operator::pods::telemetry;
 use dask_operator_api::labels::KOPF_FINALIZER;
 use dask_operator_api::{DaskCluster, DaskWorkerGroup};
 use integration_tests::operator::Launch;
@@ -169,6 +170,11 @@ async fn leave_traces_of_the_python_operator(namespace: &Namespace) {
     }))
     .unwrap();
     namespace.create_object(&deployment).await;
+
+    // Of an earlier release of this operator.
+    let mut modules = telemetry::config_map(&cluster);
+    modules.data = None;
+    namespace.create_object(&modules).await;
 }
 
 #[tokio::test]

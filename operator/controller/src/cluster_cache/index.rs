@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
 use kube::Resource;
 
 use super::ObjectKey;
@@ -11,8 +11,8 @@ use super::custom::Custom;
 use super::intern::Interner;
 use super::legacy::Legacy;
 use super::pods::{PodEntry, Pods};
-use super::records::{DeploymentRecord, ServiceRecord};
-use super::snapshot::{ClusterSnapshot, GroupMembers, GroupSnapshot};
+use super::records::{DeploymentRecord, RunnerRecord, ServiceRecord};
+use super::snapshot::{AutoscalerSnapshot, ClusterSnapshot, GroupMembers, GroupSnapshot, JobSnapshot};
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
 
 impl Versioned for Arc<ServiceRecord> {
@@ -40,6 +40,8 @@ impl Versioned for Arc<DeploymentRecord> {
 pub(super) struct Wakes {
     pub(super) clusters: BTreeSet<ObjectKey>,
     pub(super) groups: BTreeSet<ObjectKey>,
+    pub(super) jobs: BTreeSet<ObjectKey>,
+    pub(super) autoscalers: BTreeSet<ObjectKey>,
 }
 
 #[derive(Debug, Default)]
@@ -50,9 +52,15 @@ pub(super) struct Index {
     legacy: Legacy,
     pub(super) clusters: Custom<DaskCluster>,
     pub(super) groups: Custom<DaskWorkerGroup>,
+    pub(super) jobs: Custom<DaskJob>,
+    pub(super) autoscalers: Custom<DaskAutoscaler>,
     /// Names of the groups whose `spec.cluster` names a cluster.
     groups_by_cluster: HashMap<ObjectKey, BTreeSet<Arc<str>>>,
     groups_by_uid: HashMap<String, ObjectKey>,
+    /// Names of the autoscalers whose `spec.cluster` names a cluster.
+    autoscalers_by_cluster: HashMap<ObjectKey, BTreeSet<Arc<str>>>,
+    /// The runner of each job as it was seen last after it had started.
+    last_runs: HashMap<ObjectKey, Arc<RunnerRecord>>,
     /// Ordinals of workers whose creation was sent but never answered.
     unanswered: HashMap<ObjectKey, BTreeSet<i64>>,
     pub(super) strings: Interner,
@@ -66,6 +74,8 @@ impl Index {
             && self.deployments.is_ready()
             && self.clusters.is_ready()
             && self.groups.is_ready()
+            && self.jobs.is_ready()
+            && self.autoscalers.is_ready()
     }
 
     /// Everything there is, to be looked at.
@@ -73,6 +83,8 @@ impl Index {
         Wakes {
             clusters: self.clusters.iter().map(|(key, _)| key.clone()).collect(),
             groups: self.groups.iter().map(|(key, _)| key.clone()).collect(),
+            jobs: self.jobs.iter().map(|(key, _)| key.clone()).collect(),
+            autoscalers: self.autoscalers.iter().map(|(key, _)| key.clone()).collect(),
         }
     }
 
@@ -87,7 +99,9 @@ impl Index {
             deployment: self.deployments.get(&scheduler).cloned(),
             scheduler_pods: self.pods.schedulers_of(key),
             groups: groups.filter_map(|name| self.members(&key.sibling(name.clone()))).collect(),
-            default_group: self.groups.get(&key.sibling(format!("{}-default", key.name))).cloned(),
+            default_group: self.groups.get(&default_group(key)).cloned(),
+            has_autoscaler: self.autoscalers_by_cluster.contains_key(key),
+            runner: self.pods.runner(&runner(key)).cloned(),
         })
     }
 
@@ -98,6 +112,31 @@ impl Index {
         let scheduler_pods = self.pods.schedulers_of(&cluster_of(key, &members.group));
         let unanswered = self.unanswered.get(key).cloned().unwrap_or_default();
         Some(GroupSnapshot { members, cluster, scheduler_pods, unanswered })
+    }
+
+    /// All that is known about a job.
+    pub(super) fn job_snapshot(&self, key: &ObjectKey) -> Option<JobSnapshot> {
+        Some(JobSnapshot {
+            job: self.jobs.get(key)?.clone(),
+            cluster: self.clusters.get(key).cloned(),
+            runner: self.pods.runner(&runner(key)).cloned(),
+            last_run: self.last_runs.get(key).cloned(),
+        })
+    }
+
+    /// All that is known about an autoscaler.
+    pub(super) fn autoscaler_snapshot(&self, key: &ObjectKey) -> Option<AutoscalerSnapshot> {
+        let autoscaler = self.autoscalers.get(key)?.clone();
+        let cluster = key.sibling(autoscaler.spec.cluster.as_str());
+        let group = self.groups.get(&default_group(&cluster)).cloned();
+        let group = group.filter(|group| group.spec.cluster == autoscaler.spec.cluster);
+        Some(AutoscalerSnapshot { autoscaler, cluster: self.clusters.get(&cluster).cloned(), group })
+    }
+
+    /// The autoscalers that name a cluster.
+    pub(super) fn autoscalers_of(&self, cluster: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
+        let names = self.autoscalers_by_cluster.get(cluster).into_iter().flatten();
+        names.map(|name| cluster.sibling(name.clone()))
     }
 
     fn members(&self, key: &ObjectKey) -> Option<GroupMembers> {
@@ -146,6 +185,9 @@ impl Index {
                 if let Some(cluster) = &pod.cluster {
                     self.wake_cluster(key.sibling(cluster.clone()), wakes);
                 }
+                if let Some(record) = &pod.runner {
+                    self.runner_changed(&key, record, wakes);
+                }
             }
             if let Some((owner, ordinal)) =
                 after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))
@@ -154,6 +196,16 @@ impl Index {
                 self.answered(&group, ordinal);
             }
         }
+    }
+
+    /// A pod called `<job>-runner` concerns that job.
+    fn runner_changed(&mut self, key: &ObjectKey, record: &Arc<RunnerRecord>, wakes: &mut Wakes) {
+        let Some(job) = key.name.strip_suffix("-runner").map(|job| key.sibling(job)) else { return };
+        let Some(object) = self.jobs.get(&job) else { return };
+        if record.started.is_some() && record.owner_uid.as_deref() == Some(object.uid()) {
+            self.last_runs.insert(job.clone(), record.clone());
+        }
+        wakes.jobs.insert(job);
     }
 
     /// A Service or Deployment called `<cluster>-scheduler` concerns that cluster.
@@ -197,6 +249,10 @@ impl Index {
             if before.as_deref().map(visible_to_groups) != after.as_deref().map(visible_to_groups) {
                 let groups = self.groups_by_cluster.get(&key).into_iter().flatten();
                 wakes.groups.extend(groups.map(|name| key.sibling(name.clone())));
+                wakes.autoscalers.extend(self.autoscalers_of(&key));
+            }
+            if self.jobs.get(&key).is_some() {
+                wakes.jobs.insert(key.clone());
             }
             wakes.clusters.insert(key);
         }
@@ -231,6 +287,12 @@ impl Index {
                 self.groups_by_cluster.entry(new.clone()).or_default().insert(key.name.clone());
             }
             let by_name = key.name.strip_suffix("-default").map(|cluster| key.sibling(cluster));
+            if before.as_ref().map(|group| group.spec.worker.replicas)
+                != after.as_ref().map(|group| group.spec.worker.replicas)
+                && let Some(cluster) = &by_name
+            {
+                wakes.autoscalers.extend(self.autoscalers_of(cluster));
+            }
             for cluster in old_cluster.into_iter().chain(new_cluster).chain(by_name) {
                 self.wake_cluster(cluster, wakes);
             }
@@ -242,6 +304,55 @@ impl Index {
     pub(super) fn groups_of(&self, cluster: &ObjectKey) -> Vec<ObjectKey> {
         let names = self.groups_by_cluster.get(cluster).into_iter().flatten();
         names.map(|name| cluster.sibling(name.clone())).collect()
+    }
+
+    pub(super) fn jobs_changed(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<Arc<DaskJob>>>,
+        wakes: &mut Wakes,
+    ) {
+        for Change { key, before, after } in changes {
+            let (old_uid, new_uid) =
+                (before.as_ref().map(Versioned::uid), after.as_ref().map(Versioned::uid));
+            if old_uid != new_uid {
+                self.last_runs.remove(&key);
+                // The pod may have been seen before its job.
+                let runner = self.pods.runner(&runner(&key)).cloned();
+                if let Some(record) = runner.filter(|record| {
+                    record.started.is_some() && new_uid.is_some() && record.owner_uid.as_deref() == new_uid
+                }) {
+                    self.last_runs.insert(key.clone(), record);
+                }
+            }
+            wakes.jobs.insert(key);
+        }
+    }
+
+    pub(super) fn autoscalers_changed(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<Arc<DaskAutoscaler>>>,
+        wakes: &mut Wakes,
+    ) {
+        for Change { key, before, after } in changes {
+            let named = |autoscaler: &Arc<DaskAutoscaler>| key.sibling(autoscaler.spec.cluster.as_str());
+            let (old, new) = (before.as_ref().map(named), after.as_ref().map(named));
+            if old != new {
+                if let Some(old) = old {
+                    if let Some(names) = self.autoscalers_by_cluster.get_mut(&old) {
+                        names.remove(&key.name);
+                        if names.is_empty() {
+                            self.autoscalers_by_cluster.remove(&old);
+                        }
+                    }
+                    self.wake_cluster(old, wakes);
+                }
+                if let Some(new) = new {
+                    self.autoscalers_by_cluster.entry(new.clone()).or_default().insert(key.name.clone());
+                    self.wake_cluster(new, wakes);
+                }
+            }
+            wakes.autoscalers.insert(key);
+        }
     }
 
     fn wake_cluster(&self, key: ObjectKey, wakes: &mut Wakes) {
@@ -300,6 +411,28 @@ impl Index {
         self.clusters_changed(changes, wakes);
     }
 
+    /// Takes what the watch of the jobs delivers.
+    pub(super) fn deliver_job(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<Arc<DaskJob>>,
+        wakes: &mut Wakes,
+    ) {
+        let changes = self.jobs.deliver(watch, delivery);
+        self.jobs_changed(changes, wakes);
+    }
+
+    /// Takes what the watch of the autoscalers delivers.
+    pub(super) fn deliver_autoscaler(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<Arc<DaskAutoscaler>>,
+        wakes: &mut Wakes,
+    ) {
+        let changes = self.autoscalers.deliver(watch, delivery);
+        self.autoscalers_changed(changes, wakes);
+    }
+
     /// Takes what the watch of the worker groups delivers.
     pub(super) fn deliver_group(
         &mut self,
@@ -310,6 +443,15 @@ impl Index {
         let changes = self.groups.deliver(watch, delivery);
         self.groups_changed(changes, wakes);
     }
+}
+
+fn default_group(cluster: &ObjectKey) -> ObjectKey {
+    cluster.sibling(format!("{}-default", cluster.name))
+}
+
+/// The runner of a job, which has the name of its cluster.
+fn runner(job: &ObjectKey) -> ObjectKey {
+    job.sibling(format!("{}-runner", job.name))
 }
 
 /// The cluster that a group's `spec.cluster` names.

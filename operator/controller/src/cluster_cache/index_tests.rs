@@ -10,6 +10,8 @@ fn index() -> Index {
     let mut index = Index::default();
     index.clusters.add_watch(None);
     index.groups.add_watch(None);
+    index.jobs.add_watch(None);
+    index.autoscalers.add_watch(None);
     index.pods.add_watch(None);
     index.services.add_watch(None);
     index.deployments.add_watch(None);
@@ -25,6 +27,10 @@ fn list_nothing(index: &mut Index, version: u64) -> Wakes {
     index.deliver_cluster(0, Delivery::ListEnds(version), &mut wakes);
     index.deliver_group(0, Delivery::ListBegins, &mut wakes);
     index.deliver_group(0, Delivery::ListEnds(version), &mut wakes);
+    index.deliver_job(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_job(0, Delivery::ListEnds(version), &mut wakes);
+    index.deliver_autoscaler(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_autoscaler(0, Delivery::ListEnds(version), &mut wakes);
     index.deliver_pod(0, Delivery::ListBegins, &mut wakes);
     index.deliver_pod(0, Delivery::ListEnds(version), &mut wakes);
     index.deliver_service(0, Delivery::ListBegins, &mut wakes);
@@ -40,7 +46,7 @@ fn key(name: &str) -> ObjectKey {
 
 fn wakes(clusters: &[&str], groups: &[&str]) -> Wakes {
     let keys = |names: &[&str]| names.iter().map(|name| key(name)).collect();
-    Wakes { clusters: keys(clusters), groups: keys(groups) }
+    Wakes { clusters: keys(clusters), groups: keys(groups), ..Wakes::default() }
 }
 
 fn metadata(name: &str, version: u64) -> Value {

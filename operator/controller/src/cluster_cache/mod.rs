@@ -14,6 +14,7 @@ mod lenient;
 mod pod_state;
 mod pods;
 pub mod records;
+mod runner;
 pub mod snapshot;
 mod table;
 mod triggers;

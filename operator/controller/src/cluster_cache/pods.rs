@@ -10,7 +10,8 @@ use dask_operator_api::{DrainIntent, labels};
 use super::ObjectKey;
 use super::intern::Interner;
 use super::pod_state::PodLife;
-use super::records::{PodRecord, PodState};
+use super::records::{PodRecord, PodState, RunnerRecord};
+use super::runner;
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
 use super::wire_pod::{ContainerStatus, WirePod};
 
@@ -23,6 +24,8 @@ pub(super) struct PodEntry {
     /// Label `dask.org/workergroup-name`.
     pub(super) group: Option<Arc<str>>,
     pub(super) role: Role,
+    /// More of what is neither scheduler nor worker.
+    pub(super) runner: Option<Arc<RunnerRecord>>,
 }
 
 /// What a pod is for, by its label `dask.org/component`.
@@ -46,6 +49,7 @@ impl PodEntry {
             owner_uid: shared(&metadata.controller_uid),
             ordinal: metadata.ordinal,
             template_hash: shared(&metadata.template_hash),
+            metadata_hash: shared(&metadata.metadata_hash),
             drain: metadata.drain.as_deref().map(|value| Box::new(DrainIntent::from_annotation(value))),
             node: shared(&pod.spec.node_name),
             ip: pod.status.pod_ip.as_deref().map(Into::into),
@@ -57,15 +61,17 @@ impl PodEntry {
             restarts: life.restarts,
             last_termination: life.last_termination.map(Box::new),
         };
+        let role = match metadata.component.as_deref() {
+            Some(labels::SCHEDULER) => Role::Scheduler,
+            Some(labels::WORKER) => Role::Worker,
+            _ => Role::Other,
+        };
         Self {
-            record: Arc::new(record),
             cluster: shared(&metadata.cluster),
             group: shared(&metadata.group),
-            role: match metadata.component.as_deref() {
-                Some(labels::SCHEDULER) => Role::Scheduler,
-                Some(labels::WORKER) => Role::Worker,
-                _ => Role::Other,
-            },
+            role,
+            runner: (role == Role::Other).then(|| Arc::new(runner::record(pod, &record))),
+            record: Arc::new(record),
         }
     }
 
@@ -75,6 +81,7 @@ impl PodEntry {
         record.resource_version = other.record.resource_version;
         record == *other.record
             && (&self.cluster, &self.group, self.role) == (&other.cluster, &other.group, other.role)
+            && self.runner == other.runner
     }
 
     /// The cluster whose scheduler it is.
@@ -89,6 +96,9 @@ impl PodEntry {
 
     fn terminate(&mut self) {
         Arc::make_mut(&mut self.record).state = PodState::Terminating;
+        if let Some(runner) = &mut self.runner {
+            Arc::make_mut(runner).terminating = true;
+        }
     }
 }
 
@@ -128,6 +138,11 @@ impl Pods {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &PodEntry> {
         self.table.iter().map(|(_, entry)| entry)
+    }
+
+    /// The pod of this name, if it is neither scheduler nor worker.
+    pub(super) fn runner(&self, key: &ObjectKey) -> Option<&Arc<RunnerRecord>> {
+        self.table.get(key)?.runner.as_ref()
     }
 
     /// Pods whose controlling owner has this UID, by name.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
 
-use super::records::{DeploymentRecord, PodRecord, ServiceRecord};
+use super::records::{DeploymentRecord, PodRecord, RunnerRecord, ServiceRecord};
 
 /// All that is known about a cluster.
 #[derive(Clone, Debug)]
@@ -22,6 +22,10 @@ pub struct ClusterSnapshot {
     pub groups: Vec<GroupMembers>,
     /// The object called `<cluster>-default` among all groups, even if it names another cluster.
     pub default_group: Option<Arc<DaskWorkerGroup>>,
+    /// Whether a DaskAutoscaler names this cluster, so that its scheduler is to be asked how many it wants.
+    pub has_autoscaler: bool,
+    /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
+    pub runner: Option<Arc<RunnerRecord>>,
 }
 
 /// A group and the pods it controls.
@@ -101,4 +105,28 @@ pub struct GroupSnapshot {
     pub scheduler_pods: Vec<Arc<PodRecord>>,
     /// Ordinals whose creation was sent but never answered: the pod may or may not exist.
     pub unanswered: BTreeSet<i64>,
+}
+
+/// All that is known about a job.
+#[derive(Clone, Debug)]
+pub struct JobSnapshot {
+    /// The job itself.
+    pub job: Arc<DaskJob>,
+    /// The cluster of the job's name, whoever owns it.
+    pub cluster: Option<Arc<DaskCluster>>,
+    /// The pod called `<job>-runner`, whoever owns it; unless it lacks the label of clusters.
+    pub runner: Option<Arc<RunnerRecord>>,
+    /// The runner as it was seen last after it had started, though it may be gone.
+    pub last_run: Option<Arc<RunnerRecord>>,
+}
+
+/// All that is known about an autoscaler.
+#[derive(Clone, Debug)]
+pub struct AutoscalerSnapshot {
+    /// The autoscaler itself.
+    pub autoscaler: Arc<DaskAutoscaler>,
+    /// The cluster that `spec.cluster` names.
+    pub cluster: Option<Arc<DaskCluster>>,
+    /// The default group of that cluster.
+    pub group: Option<Arc<DaskWorkerGroup>>,
 }

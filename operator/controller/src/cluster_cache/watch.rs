@@ -154,6 +154,20 @@ pub fn watch(
         },
     );
     watches.start(
+        None,
+        |index, namespace| index.jobs.add_watch(namespace),
+        |index, watch, received, wakes| {
+            index.deliver_job(watch, received.delivery(readable), wakes);
+        },
+    );
+    watches.start(
+        None,
+        |index, namespace| index.autoscalers.add_watch(namespace),
+        |index, watch, received, wakes| {
+            index.deliver_autoscaler(watch, received.delivery(readable), wakes);
+        },
+    );
+    watches.start(
         Some(labels::CLUSTER_NAME),
         |index, namespace| index.pods.add_watch(namespace),
         |index, watch, received: Received<WirePod>, wakes| {

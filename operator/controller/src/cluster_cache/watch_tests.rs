@@ -313,7 +313,7 @@ async fn only_the_given_namespaces_are_watched() {
     lists.sort();
     let paths: Vec<_> = lists.iter().map(|uri| uri.split('?').next().unwrap()).collect();
     assert_eq!(paths, ["/api/v1/namespaces/a/pods", "/api/v1/namespaces/b/pods"]);
-    assert_eq!(running.cache.watch_health().len(), 10, "two namespaces, five kinds");
+    assert_eq!(running.cache.watch_health().len(), 14, "two namespaces, seven kinds");
 }
 
 #[tokio::test]

@@ -24,12 +24,12 @@ pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcem
     let mut news = Vec::new();
     for condition in after.iter().filter(|condition| !elsewhere.contains(&condition.type_.as_str())) {
         let old = before.iter().find(|old| old.type_ == condition.type_);
-        if old.is_some_and(|old| old.reason == condition.reason) {
+        if old.is_some_and(|old| old.reason == condition.reason && !is_another_restart(old, condition)) {
             continue;
         }
         let was_problem = old.and_then(reason).is_some_and(Reason::is_problem);
         if let Some(reason) = reason(condition)
-            && (reason.is_problem() || was_problem || tells_of_a_drain(reason))
+            && (reason.is_problem() || was_problem || explains_a_wait(reason))
         {
             news.push(Announcement {
                 reason,
@@ -41,9 +41,17 @@ pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcem
     news
 }
 
-/// No problem, but somebody may wonder why a worker is still there.
-fn tells_of_a_drain(reason: Reason) -> bool {
-    matches!(reason, Reason::Draining | Reason::WorkerProtected | Reason::DrainUnconfirmed)
+/// No problem, but somebody may wonder why a worker is still there, or why an edit has no effect.
+fn explains_a_wait(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Draining | Reason::WorkerProtected | Reason::DrainUnconfirmed | Reason::SchedulerOutdated
+    )
+}
+
+/// Each restart of a scheduler is told, though the condition stays the same: its message has the time.
+fn is_another_restart(old: &Condition, new: &Condition) -> bool {
+    reason(new) == Some(Reason::SchedulerRestarted) && old.message != new.message
 }
 
 fn reason(condition: &Condition) -> Option<Reason> {
@@ -84,6 +92,19 @@ mod tests {
             assert_eq!(news.iter().map(|n| (n.reason, n.warning)).collect::<Vec<_>>(), [(reason, false)]);
         }
         assert_eq!(announcements(&conditions(Reason::Draining), &conditions(Reason::AtDesiredSize)), []);
+    }
+
+    #[test]
+    fn every_restart_of_a_scheduler_is_told() {
+        let now = Time(Timestamp::UNIX_EPOCH);
+        let restarted = |message: &str| {
+            Conditions::new(&[], Some(1), &now)
+                .set(ConditionType::SchedulerLostState, Some(true), Reason::SchedulerRestarted, message)
+                .build()
+        };
+        let (one, two) = (restarted("at 1"), restarted("at 2"));
+        assert_eq!(announcements(&one, &two)[0].message, "at 2");
+        assert_eq!(announcements(&two, &two), []);
     }
 
     #[test]

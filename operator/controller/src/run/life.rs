@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::RunError;
 use crate::cluster_cache::{Scope, watch};
 use crate::context::Context;
-use crate::controllers::{cluster, group};
+use crate::controllers::{autoscaler, cluster, group, job};
 use crate::leader::Election;
 use crate::preflight::{Findings, Inspections};
 use crate::scheduler_link;
@@ -67,6 +67,8 @@ impl Life {
         controllers.spawn(cluster::run(cache.cluster_store(), context.clone(), stop.clone()));
         controllers.spawn(group::run(cache.group_store(), context.clone(), stop.clone()));
         controllers.spawn(scheduler_link::run(self.client.clone(), context.clone(), stop.clone()));
+        controllers.spawn(job::run(cache.job_store(), context.clone(), stop.clone()));
+        controllers.spawn(autoscaler::run(cache.autoscaler_store(), context.clone(), stop.clone()));
         info!("started");
 
         let ended = tokio::select! {

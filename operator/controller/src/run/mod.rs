@@ -125,6 +125,9 @@ pub fn start(client: Client, settings: Settings, shutdown: CancellationToken) ->
         group_edits: Edits::default(),
         cluster_status: StatusMemory::default(),
         group_status: StatusMemory::default(),
+        job_obstacles: Obstacles::default(),
+        job_status: StatusMemory::default(),
+        autoscaler_status: StatusMemory::default(),
     });
     let (inspections, findings) = Inspections::new(client.clone(), &context.settings);
     let heartbeat = Heartbeat::default();

@@ -28,15 +28,10 @@ impl Interest {
         });
         Self {
             shrinking,
-            adaptive_target: is_autoscaled(snapshot),
+            adaptive_target: snapshot.has_autoscaler,
             idleness: spec.idle_timeout > 0 || when_idle,
         }
     }
-}
-
-/// Whether a DaskAutoscaler names the cluster.
-fn is_autoscaled(_: &ClusterSnapshot) -> bool {
-    false
 }
 
 /// All pods that may be in a drain: the marked ones, and others in case that their mark was taken back. A pod on its
@@ -96,6 +91,14 @@ mod tests {
         assert!(Interest::of(&snapshot).shrinking);
         let marked: Vec<_> = pods(&snapshot).iter().map(|pod| (pod.name.to_string(), pod.marked)).collect();
         assert_eq!(marked, [("w-1".to_owned(), true)]);
+    }
+
+    #[test]
+    fn the_target_matters_where_an_autoscaler_acts_on_it() {
+        let mut snapshot = cluster(&[]);
+        assert!(!Interest::of(&snapshot).adaptive_target);
+        snapshot.has_autoscaler = true;
+        assert!(Interest::of(&snapshot).adaptive_target);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub use probe_server::ProbeServer;
 pub use scheduler_access::SchedulerAccess;
 
 use crate::controllers::group::WorkerAllocation;
+use crate::pods::telemetry::Telemetry;
 
 /// Settings of `dask-operator run`. [`Settings::from_arguments`] makes one from arguments alone.
 #[derive(Args, Clone, Debug)]
@@ -71,6 +72,19 @@ pub struct Settings {
         value_parser = worker_allocation::delay
     )]
     pub worker_batch_delay: Duration,
+
+    /// Mount modules into the pods of clusters that make schedulers cheap to ask and let workers drain at SIGTERM
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true",
+        value_parser = logging::boolean,
+        action = ArgAction::Set
+    )]
+    pub telemetry: bool,
 
     /// Publish Events
     #[arg(
@@ -217,6 +231,12 @@ impl Settings {
             batch_size: self.worker_batch_size.and_then(|size| size.0),
             delay: self.worker_batch_delay,
         }
+    }
+
+    /// Whether pods get the preload modules.
+    #[must_use]
+    pub fn telemetry(&self) -> Telemetry {
+        Telemetry::new(self.telemetry)
     }
 
     /// Which namespaces to watch.

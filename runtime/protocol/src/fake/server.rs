@@ -19,7 +19,7 @@ use super::{
     state::State,
 };
 use crate::{
-    Limits, frame, handshake,
+    Limits, WorkerStatus, frame, handshake,
     message::{self, map},
     value::{field, text},
 };
@@ -101,16 +101,20 @@ impl Shared {
     fn answer(&self, request: &Value) -> Value {
         let mut inner = self.lock();
         let Inner { state, streams, .. } = &mut *inner;
-        let before: Vec<_> =
-            state.workers.iter().map(|worker| (worker.address.clone(), worker.status)).collect();
+        if field(request, "op").and_then(Value::as_str) != Some("retire_workers") {
+            return answer(state, request, now());
+        }
+        let statuses = |state: &State| -> HashMap<String, WorkerStatus> {
+            state.workers.iter().map(|worker| (worker.address.clone(), worker.status)).collect()
+        };
+        let before = statuses(state);
         let reply = answer(state, request, now());
+        let after = statuses(state);
         for (address, status) in before {
-            match state.worker(&address) {
-                Some(worker) if worker.status != status => {
-                    let order = map([
-                        ("op", "worker-status-change".into()),
-                        ("status", status_word(worker.status).into()),
-                    ]);
+            match after.get(&address) {
+                Some(now) if *now != status => {
+                    let order =
+                        map([("op", "worker-status-change".into()), ("status", status_word(*now).into())]);
                     streams.get(&address).map(|stream| stream.send(order));
                 }
                 Some(_) => {}

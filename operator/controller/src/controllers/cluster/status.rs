@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::build::{port_named, scheduler_address};
+use super::{incarnation, updating};
 use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
@@ -15,7 +16,7 @@ use crate::controllers::counts::group_counts;
 use crate::scheduler_link::{LinkView, reachability};
 
 /// What a check found: the condition's status, reason and message.
-type Finding = (Option<bool>, Reason, String);
+pub(super) type Finding = (Option<bool>, Reason, String);
 
 /// The status that describes `snapshot`. `obstacle` is what keeps the operator from making what is missing.
 #[must_use]
@@ -38,22 +39,26 @@ pub fn status(
     let summary = summary_finding(&scheduler, &workers);
     let time = Time(now);
     let reachable = reachable_finding(snapshot, link, previous);
-    let conditions = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
+    let updating = updating::finding(snapshot);
+    let mut conditions = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
         .set(ConditionType::Ready, summary.0, summary.1, &summary.2)
         .set(ConditionType::SchedulerReady, scheduler.0, scheduler.1, &scheduler.2)
         .set(ConditionType::SchedulerReachable, reachable.0, reachable.1, &reachable.2)
         .set(ConditionType::WorkersReady, workers.0, workers.1, &workers.2)
-        .build();
+        .set(ConditionType::Updating, updating.0, updating.1, &updating.2);
+    if let Some((status, reason, message)) = incarnation::finding(previous, link) {
+        conditions = conditions.set(ConditionType::SchedulerLostState, status, reason, &message);
+    }
 
     DaskClusterStatus {
         phase: Some(phase(snapshot, obstacle, previous.phase)),
-        conditions,
+        conditions: conditions.build(),
         observed_generation: cluster.metadata.generation,
         replicas: default.map_or(0, |group| group.pending + group.starting + group.ready),
         ready_replicas: default.map_or(0, |group| group.ready),
         ready: Some(format!("{ready}/{desired}")),
         selector: default_selector(&cluster.name_any()),
-        scheduler: Some(scheduler_status(snapshot, link, previous)),
+        scheduler: Some(scheduler_status(snapshot, previous, link)),
         groups,
     }
 }
@@ -184,17 +189,10 @@ fn standing_finding(previous: &DaskClusterStatus) -> Option<Finding> {
 
 fn scheduler_status(
     snapshot: &ClusterSnapshot,
-    link: &LinkView,
     previous: &DaskClusterStatus,
+    link: &LinkView,
 ) -> SchedulerStatus {
-    let previous = previous.scheduler.as_ref();
-    let (id, started_at) = match &link.sample {
-        Some(sample) => {
-            let started = sample.started.and_then(|time| Timestamp::from_second(time.as_second()).ok());
-            (Some(sample.scheduler_id.to_string()), started.map(Time))
-        }
-        None => previous.map_or((None, None), |known| (known.id.clone(), known.started_at.clone())),
-    };
+    let (id, started_at) = incarnation::identity(previous, link);
     let address = scheduler_address(&snapshot.cluster);
     let service = &snapshot.cluster.spec.scheduler.service;
     let pod = scheduler_pod(snapshot);

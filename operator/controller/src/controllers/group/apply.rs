@@ -17,6 +17,7 @@ use tracing::info;
 use super::batches::in_batches;
 use super::build::WorkerTemplate;
 use super::decide::GroupPlan;
+use super::relabel::Relabel;
 use super::removal::{Marking, Object, Removal};
 use crate::cluster_cache::records::PodRecord;
 use crate::cluster_cache::{ObjectKey, WirePod};
@@ -84,6 +85,24 @@ pub(super) async fn mark(
         annotate(ctx, namespace, &marking.pod, &json!(intent)).await
     });
     let changed = try_join_all(marks).await?;
+    Ok(changed.contains(&true))
+}
+
+/// Gives these pods their labels and annotations; returns as [`mark`].
+pub(super) async fn relabel(
+    ctx: &Context,
+    namespace: &str,
+    relabels: &[Relabel],
+) -> Result<bool, WriteError> {
+    let patches = relabels.iter().map(|relabel| async {
+        let key = ObjectKey::new(namespace, &*relabel.pod.name);
+        let patched = ctx.writer.merge_patch::<WirePod>(&key, &relabel.patch, Lane::Bulk).await;
+        if let Ok(pod) = &patched {
+            ctx.cache.created_pod(pod);
+        }
+        unless_changed(patched.map(drop))
+    });
+    let changed = try_join_all(patches).await?;
     Ok(changed.contains(&true))
 }
 

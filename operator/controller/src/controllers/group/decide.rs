@@ -11,8 +11,11 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::failures;
+use super::relabel::{Relabel, relabel};
 use super::removal::{Finding, Marking, Removal};
 use super::shrink::{Situation, shrink};
+use super::stranded::stranded;
+use super::update::{Update, is_outdated, update};
 use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::controllers::Obstacle;
@@ -40,6 +43,8 @@ pub struct GroupPlan {
     pub remove: Vec<Removal>,
     /// Pods to mark, so that they are drained.
     pub mark: Vec<Marking>,
+    /// Pods that get the labels and annotations of an edited group or cluster.
+    pub relabel: Vec<Relabel>,
     /// Pods whose mark is taken off.
     pub unmark: Vec<Arc<PodRecord>>,
     /// What keeps the group from shrinking to its wanted size, or how it does.
@@ -63,6 +68,8 @@ pub struct Inputs<'a> {
     pub standing: Option<&'a StandingRefusal>,
     /// How fast workers may be created.
     pub allocation: WorkerAllocation,
+    /// Digest of the group's worker template.
+    pub template_hash: &'a str,
     /// See [`Situation::settling`].
     pub settling: Option<Duration>,
 }
@@ -89,17 +96,29 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     };
     plan.adoption = adoption(group, cluster);
 
+    plan.relabel = relabel(&snapshot.members, cluster);
+
     let desired = snapshot.members.desired();
+    let policy = cluster.spec.update_policy();
     let situation = Situation {
         members: &snapshot.members,
         scheduler_pods: &snapshot.scheduler_pods,
         link: inputs.link,
-        policy: &cluster.spec.update_policy(),
+        policy: &policy,
         settling: inputs.settling,
         now,
     };
     let shrink = shrink(&situation);
-    let staying = shrink.staying;
+    // Workers that are one too many go before those of an older template, and for one reason at a time.
+    let fits = shrink.staying <= desired;
+    let waits_for_edits = is_outdated(&snapshot.members, inputs.template_hash);
+    let update = match inputs.settling {
+        None if fits && standing.is_none() => update(&snapshot.members, inputs.template_hash, &policy),
+        _ => Update::default(),
+    };
+    let (lost, look_again) = stranded(&snapshot.members, cluster, inputs.link, now);
+    let lost: Vec<_> = lost.into_iter().filter(|_| fits).collect();
+    let staying = shrink.staying.saturating_sub(update.remove.len() + lost.len());
     let pause = plan.failures.as_ref().and_then(|failures| until(failures.retry_after.0, now));
     let waits = |worker: &PodRecord| {
         staying < desired && pause.is_some() && worker.drain.is_none() && failures::slows_down(worker, now)
@@ -109,10 +128,15 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
 
     plan.remove.extend(done.into_iter().map(|worker| Removal::of_ended(worker)));
     plan.remove.extend(shrink.remove);
+    plan.remove.extend(update.remove);
     plan.mark = shrink.mark;
+    plan.mark.extend(update.mark.into_iter().filter(|marking| !is_among(&lost, &marking.pod)));
+    plan.remove.extend(lost);
     plan.unmark = shrink.unmark;
     plan.shrinking = shrink.finding;
     plan.requeue_after = earlier(pause.filter(|_| !waiting.is_empty()), shrink.requeue_after);
+    plan.requeue_after = earlier(plan.requeue_after, look_again);
+    plan.requeue_after = earlier(plan.requeue_after, inputs.settling.filter(|_| waits_for_edits));
 
     let missing = desired.saturating_sub(staying + waiting.len());
     if missing == 0 {
@@ -136,6 +160,10 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
         plan.requeue_after = earlier(plan.requeue_after, Some(allocation.delay));
     }
     plan
+}
+
+fn is_among(removals: &[Removal], pod: &PodRecord) -> bool {
+    removals.iter().any(|removal| *removal.uid == *pod.uid)
 }
 
 /// The cluster that the group's workers belong to, or why there is none.

@@ -27,7 +27,7 @@ fn gone() -> LinkView {
 }
 
 fn inputs<'a>(status: &'a DaskWorkerGroupStatus, link: &'a LinkView) -> Inputs<'a> {
-    Inputs { status, link, standing: None, allocation: UNLIMITED, settling: None }
+    Inputs { template_hash: "", status, link, standing: None, allocation: UNLIMITED, settling: None }
 }
 
 fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnapshot {

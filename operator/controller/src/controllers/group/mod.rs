@@ -1,5 +1,6 @@
 //! The controller of DaskWorkerGroups: bare worker pods.
 
+mod announce;
 mod apply;
 mod batches;
 mod build;
@@ -8,10 +9,13 @@ mod edits;
 mod failures;
 mod ordinals;
 mod reconcile;
+mod relabel;
 mod removal;
 mod shrink;
 mod status;
+mod stranded;
 mod unit;
+mod update;
 
 pub use build::WorkerTemplate;
 pub use decide::{GroupPlan, Inputs, WorkerAllocation, decide};

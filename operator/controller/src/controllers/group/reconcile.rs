@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dask_operator_api::{DaskWorkerGroup, DaskWorkerGroupStatus, GroupName, Reason};
+use dask_operator_api::{DaskWorkerGroup, DaskWorkerGroupStatus, GroupName};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::announce;
 use super::apply;
-use super::build::WorkerTemplate;
+use super::build::{WorkerTemplate, template_hash};
 use super::decide::{GroupPlan, Inputs, decide};
-use super::removal::{Cause, Removal};
-use super::status::status;
+use super::removal::Removal;
+use super::status::{Told, status};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::context::Context;
-use crate::controllers::announce::Announcement;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::ROUTINE_INTERVAL;
@@ -55,7 +55,9 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let known = DaskWorkerGroupStatus { highest_ordinal, ..before.clone() };
     let standing = ctx.group_obstacles.standing(&key, group.metadata.generation, now);
     let link = ctx.links.view(&key.sibling(group.spec.cluster.as_str()));
+    let template_hash = template_hash(group)?;
     let inputs = Inputs {
+        template_hash: &template_hash,
         status: &known,
         link: &link,
         standing: standing.as_ref(),
@@ -79,10 +81,20 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
         info!(group = %key, marked = plan.mark.len(), unmarked = plan.unmark.len(), "workers marked to drain");
     }
 
+    changed |= apply::relabel(&ctx, namespace, &plan.relabel).await?;
+    if !plan.relabel.is_empty() {
+        info!(group = %key, workers = plan.relabel.len(), "labels of running workers updated");
+    }
+
     // What deleting a failed pod would lose is written down before.
     let current = ctx.cache.group_snapshot(&key).unwrap_or_else(|| snapshot.clone());
-    let next =
-        status(&current, obstacle.as_ref(), plan.failures.as_ref(), plan.shrinking.as_ref(), &known, now);
+    let told = Told {
+        obstacle: obstacle.as_ref(),
+        failures: plan.failures.as_ref(),
+        shrinking: plan.shrinking.as_ref(),
+        template_hash: &template_hash,
+    };
+    let next = status(&current, &told, &known, now);
     let urgent = plan.remove.iter().any(Removal::is_failed) && next.failures != before.failures;
     let interval = if urgent { Duration::ZERO } else { ROUTINE_INTERVAL };
     let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, interval).await?;
@@ -90,7 +102,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let kept = apply::remove(&ctx, namespace, &plan.remove).await?;
     plan.remove.retain(|removal| !kept.contains(&removal.name));
     changed |= !kept.is_empty();
-    announce_scaling(&ctx, &snapshot, &plan);
+    announce::announce(&ctx, &snapshot, &plan);
     let again = changed.then_some(CHANGED_PAUSE);
     Ok(plan
         .requeue_after
@@ -115,7 +127,7 @@ async fn create_workers(
         return Ok(None);
     }
     let group = &snapshot.members.group;
-    let template = WorkerTemplate::new(group, &name, cluster)?;
+    let template = WorkerTemplate::new(group, &name, cluster, ctx.settings.telemetry())?;
     let (created, refused) = apply::create(ctx, key, &template, &plan.create).await?;
     info!(group = %key, created, wanted = plan.create.len(), refused = refused.is_some(), "workers created");
     let Some(obstacle) = refused else {
@@ -124,39 +136,4 @@ async fn create_workers(
     };
     let wait = ctx.group_obstacles.refused(key, group.metadata.generation, obstacle.clone(), now);
     Ok(Some((obstacle, wait)))
-}
-
-/// Tells of a change of size, but not of the first filling of a group: every cluster starts with one.
-fn announce_scaling(ctx: &Context, snapshot: &GroupSnapshot, plan: &GroupPlan) {
-    let group = &snapshot.members.group;
-    let desired = group.spec.worker.replicas;
-    let excess: Vec<&str> = plan
-        .remove
-        .iter()
-        .filter(|removal| !removal.is_failed())
-        .map(|removal| removal.name.as_str())
-        .collect();
-    let replaced = plan.remove.len() - excess.len();
-    let tell = |reason, message| ctx.announce(&**group, &Announcement { reason, message, warning: false });
-    for removal in &plan.remove {
-        if let Cause::Forced(loss) = &removal.cause {
-            let reason = Reason::DrainForced;
-            let message =
-                format!("worker \"{}\" was not drained in time and is deleted: {loss}", removal.name);
-            ctx.announce(&**group, &Announcement { reason, message, warning: true });
-        }
-    }
-    if !excess.is_empty() {
-        info!(group = %ObjectKey::of(&**group), removed = excess.len(), desired, "workers removed");
-        let shown = excess.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-        let more = if excess.len() > 10 { ", …" } else { "" };
-        tell(
-            Reason::ScaledDown,
-            format!("removed {} workers to reach {desired}: {shown}{more}", excess.len()),
-        );
-    } else if replaced > 0 {
-        tell(Reason::WorkerReplaced, format!("replaced {replaced} failed workers"));
-    } else if !plan.create.is_empty() && group.status.is_some() {
-        tell(Reason::ScaledUp, format!("created {} workers to reach {desired}", plan.create.len()));
-    }
 }

@@ -41,6 +41,10 @@ pub enum Cause {
     Drained,
     /// There is no scheduler that could know of anything on it.
     SchedulerGone,
+    /// It is of an older template, and nothing of it runs.
+    Outdated,
+    /// It did not join the scheduler that took the place of its own.
+    Stranded,
     /// Its time to drain has run out; what is lost, in words.
     Forced(String),
 }

@@ -91,7 +91,8 @@ pub fn shrink(s: &Situation) -> Shrink {
     result.staying += refused;
     let choice = match result.staying.checked_sub(s.members.desired()).filter(|excess| *excess > 0) {
         None => {
-            let (back, rest): (Vec<_>, Vec<_>) = leaving.into_iter().partition(Leaving::is_refused);
+            let (back, rest): (Vec<_>, Vec<_>) =
+                leaving.into_iter().partition(|worker| worker.is_refused() && worker.unit.is_one_too_many());
             result.unmark.extend(back.iter().flat_map(|worker| worker.unit.pods.iter().copied().cloned()));
             leaving = rest;
             Choice::default()

@@ -11,23 +11,37 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::removal::Finding;
+use super::update;
 use crate::cluster_cache::records::PodState;
 use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot};
 use crate::controllers::Obstacle;
 use crate::controllers::counts::WorkerCounts;
 
-/// The status that describes `snapshot`. `obstacle` is what keeps the operator from creating what is missing,
-/// `shrinking` what is known about workers that have to go.
+/// What is told besides what the snapshot shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// What keeps the operator from creating what is missing.
+    pub obstacle: Option<&'a Obstacle>,
+    /// The record of failures.
+    pub failures: Option<&'a WorkerFailures>,
+    /// What is known about workers that have to go.
+    pub shrinking: Option<&'a Finding>,
+    /// Digest of the group's worker template.
+    pub template_hash: &'a str,
+}
+
+/// The status that describes `snapshot`.
 #[must_use]
 pub fn status(
     snapshot: &GroupSnapshot,
-    obstacle: Option<&Obstacle>,
-    failures: Option<&WorkerFailures>,
-    shrinking: Option<&Finding>,
+    told: &Told,
     previous: &DaskWorkerGroupStatus,
     now: Timestamp,
 ) -> DaskWorkerGroupStatus {
+    let Told { obstacle, failures, shrinking, template_hash } = *told;
     let group = &snapshot.members.group;
+    let policy = snapshot.cluster.as_ref().map(|cluster| cluster.spec.update_policy()).unwrap_or_default();
+    let (updating, update) = update::finding(&snapshot.members, template_hash, &policy);
     let counts = WorkerCounts::of_group(&snapshot.members);
     let (scaling, why, words) = scaling(group.spec.worker.replicas, counts, shrinking);
     let (ready, reason, message) = finding(&snapshot.members, counts, obstacle, failures, now);
@@ -37,6 +51,7 @@ pub fn status(
         conditions: Conditions::new(&previous.conditions, group.metadata.generation, &time)
             .set(ConditionType::WorkersReady, Some(ready), reason, &message)
             .set(ConditionType::Scaling, Some(scaling), why, &words)
+            .set(ConditionType::Updating, Some(updating), update.reason, &update.message)
             .build(),
         observed_generation: group.metadata.generation,
         replicas: counts.live(),

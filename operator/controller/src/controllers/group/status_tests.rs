@@ -13,7 +13,7 @@ fn troubled(ordinal: i64, reason: Reason) -> std::sync::Arc<PodRecord> {
 }
 
 fn of(snapshot: &GroupSnapshot, obstacle: Option<&Obstacle>) -> DaskWorkerGroupStatus {
-    status(snapshot, obstacle, None, None, &DaskWorkerGroupStatus::default(), at(0))
+    status(snapshot, &Told { obstacle, ..Told::default() }, &DaskWorkerGroupStatus::default(), at(0))
 }
 
 fn condition(status: &DaskWorkerGroupStatus) -> (&str, &str, &str) {
@@ -82,7 +82,12 @@ fn failures_that_delay_a_replacement_are_told() {
     };
     let snapshot = snapshot(1, vec![]);
     let told = |now| {
-        let status = status(&snapshot, None, Some(&failures), None, &DaskWorkerGroupStatus::default(), now);
+        let status = status(
+            &snapshot,
+            &Told { failures: Some(&failures), ..Told::default() },
+            &DaskWorkerGroupStatus::default(),
+            now,
+        );
         (status.conditions[0].reason.clone(), status.conditions[0].message.clone())
     };
     assert_eq!(
@@ -101,13 +106,13 @@ fn failures_that_delay_a_replacement_are_told() {
 fn the_same_view_gives_the_same_status() {
     let snapshot = snapshot(1, vec![worker(1, PodState::Ready)]);
     let first = of(&snapshot, None);
-    assert_eq!(status(&snapshot, None, None, None, &first, at(500)), first, "transition times do not move");
+    assert_eq!(status(&snapshot, &Told::default(), &first, at(500)), first, "transition times do not move");
 }
 
 #[test]
 fn the_highest_ordinal_never_falls() {
     let previous = DaskWorkerGroupStatus { highest_ordinal: 12, ..DaskWorkerGroupStatus::default() };
-    let next = status(&snapshot(1, vec![worker(3, PodState::Ready)]), None, None, None, &previous, at(0));
+    let next = status(&snapshot(1, vec![worker(3, PodState::Ready)]), &Told::default(), &previous, at(0));
     assert_eq!(next.highest_ordinal, 12);
 }
 
@@ -122,7 +127,12 @@ fn the_condition_scaling_says_who_is_waited_for(
 ) {
     let snapshot = snapshot(desired, vec![worker(1, PodState::Ready)]);
     let finding = finding.map(|words| Finding::new(Reason::Draining, words));
-    let status = status(&snapshot, None, None, finding.as_ref(), &DaskWorkerGroupStatus::default(), at(0));
+    let status = status(
+        &snapshot,
+        &Told { shrinking: finding.as_ref(), ..Told::default() },
+        &DaskWorkerGroupStatus::default(),
+        at(0),
+    );
     let scaling = &status.conditions[1];
     assert_eq!(scaling.type_, "Scaling");
     assert_eq!((&*scaling.status, &*scaling.reason, &*scaling.message), expected);

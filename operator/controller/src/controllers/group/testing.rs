@@ -67,6 +67,7 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         owner_uid: Some("group-uid".into()),
         ordinal: Some(ordinal),
         template_hash: None,
+        metadata_hash: None,
         drain: None,
         node: None,
         ip: None,
@@ -157,6 +158,8 @@ pub(crate) fn legacy(states: &[PodState]) -> LegacyWorker {
         terminating: false,
         worker: true,
         replicas: i32::try_from(states.len()).unwrap(),
+        telemetry: None,
+        template_hash: None,
         recreates: false,
         replica_failure: None,
     };

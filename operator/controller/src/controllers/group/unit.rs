@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use dask_operator_api::Reason;
 use jiff::Timestamp;
 
 use super::removal::{Cause, Object, Removal};
@@ -54,6 +55,12 @@ impl Unit<'_> {
 
     pub(super) fn is_partly_marked(&self) -> bool {
         self.pods.iter().any(|pod| pod.drain.is_some())
+    }
+
+    /// Whether it goes only because there were too many, so that it may stay if it is wanted again.
+    pub(super) fn is_one_too_many(&self) -> bool {
+        let mut intents = self.pods.iter().filter_map(|pod| pod.drain.as_ref());
+        intents.all(|intent| intent.reason == Reason::ScaledDown)
     }
 
     /// Since when it is to go.

@@ -43,6 +43,8 @@ pub(super) const READY: Definition =
 pub(super) const CLUSTERS: Definition =
     gauge("dask_operator_clusters", &["phase"], "DaskClusters, by phase; None for those not handled yet.");
 pub(super) const GROUPS: Definition = gauge("dask_operator_worker_groups", &[], "DaskWorkerGroups.");
+pub(super) const JOBS: Definition =
+    gauge("dask_operator_jobs", &["status"], "DaskJobs, by status; None for those not handled yet.");
 pub(super) const PODS: Definition =
     gauge("dask_operator_pods", &["component", "state"], "Scheduler and worker pods, by state.");
 pub(super) const WATCH_SILENCE: Definition = gauge(
@@ -105,13 +107,20 @@ pub(super) const EVENTS: Definition = counter(
     "Kubernetes Events: published, or dropped as duplicate, rate_limited, queue_full or failed.",
 );
 
+pub(super) const AUTOSCALER_DECISIONS: Definition = counter(
+    "dask_operator_autoscaler_decisions_total",
+    &["reason"],
+    "Decisions of DaskAutoscalers, by reason; Autoscaled for those that changed the number of workers.",
+);
+
 /// All of them, in the order of the reference page.
-pub(super) const ALL: [&Definition; 19] = [
+pub(super) const ALL: [&Definition; 21] = [
     &BUILD_INFO,
     &LEADER,
     &READY,
     &CLUSTERS,
     &GROUPS,
+    &JOBS,
     &PODS,
     &WATCH_SILENCE,
     &WATCH_EVENTS,
@@ -126,6 +135,7 @@ pub(super) const ALL: [&Definition; 19] = [
     &DRAINS,
     &PROBLEMS,
     &EVENTS,
+    &AUTOSCALER_DECISIONS,
 ];
 
 /// Metrics of the process, by the `process` feature of the prometheus crate.

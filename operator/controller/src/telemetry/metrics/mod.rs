@@ -25,6 +25,7 @@ pub struct Metrics {
     ready: IntGaugeVec,
     clusters: IntGaugeVec,
     groups: IntGaugeVec,
+    jobs: IntGaugeVec,
     pods: IntGaugeVec,
     watch_silence: GaugeVec,
     watch_events: IntCounterVec,
@@ -39,6 +40,7 @@ pub struct Metrics {
     drains: IntCounterVec,
     problems: IntCounterVec,
     events: IntCounterVec,
+    autoscaler_decisions: IntCounterVec,
 }
 
 /// What is counted when somebody looks, so that it cannot drift from the truth.
@@ -52,6 +54,8 @@ pub struct Sample {
     pub clusters: Vec<(&'static str, usize)>,
     /// Worker groups.
     pub groups: usize,
+    /// Jobs by status.
+    pub jobs: Vec<(&'static str, usize)>,
     /// Pods by component and state.
     pub pods: Vec<(&'static str, &'static str, usize)>,
     /// Links to schedulers by state.
@@ -75,6 +79,7 @@ impl Metrics {
             ready: gauge(&registry, &definitions::READY)?,
             clusters: gauge(&registry, &definitions::CLUSTERS)?,
             groups: gauge(&registry, &definitions::GROUPS)?,
+            jobs: gauge(&registry, &definitions::JOBS)?,
             pods: gauge(&registry, &definitions::PODS)?,
             watch_silence: register(&registry, GaugeVec::new, &definitions::WATCH_SILENCE)?,
             watch_events: counter(&registry, &definitions::WATCH_EVENTS)?,
@@ -89,6 +94,7 @@ impl Metrics {
             drains: counter(&registry, &definitions::DRAINS)?,
             problems: counter(&registry, &definitions::PROBLEMS)?,
             events: counter(&registry, &definitions::EVENTS)?,
+            autoscaler_decisions: counter(&registry, &definitions::AUTOSCALER_DECISIONS)?,
             registry,
         })
     }
@@ -135,6 +141,11 @@ impl Metrics {
         self.backing_off.with_label_values(&[kind]).set(as_gauge(objects));
     }
 
+    /// Counts a decision of an autoscaler.
+    pub fn autoscaler_decision(&self, reason: Reason) {
+        self.autoscaler_decisions.with_label_values(&[<&str>::from(reason)]).inc();
+    }
+
     /// Counts a Kubernetes Event.
     pub fn event(&self, outcome: Outcome) {
         self.events.with_label_values(&[<&str>::from(outcome)]).inc();
@@ -149,6 +160,10 @@ impl Metrics {
         self.clusters.reset();
         for (phase, count) in &sample.clusters {
             self.clusters.with_label_values(&[*phase]).add(as_gauge(*count));
+        }
+        self.jobs.reset();
+        for (status, count) in &sample.jobs {
+            self.jobs.with_label_values(&[*status]).add(as_gauge(*count));
         }
         self.pods.reset();
         for (component, state, count) in &sample.pods {
