@@ -33,11 +33,11 @@ impl Installation {
     /// When the package has none.
     pub fn definitions(&self) -> Result<PathBuf> {
         let versions = fs::read_dir(self.folder.join("lib")).context("failed to read the environment")?;
-        let places = versions.filter_map(|entry| {
+        let mut places = versions.filter_map(|entry| {
             let place = entry.ok()?.path().join("site-packages/dask_kubernetes/operator/customresources");
             place.is_dir().then_some(place)
         });
-        places.into_iter().next().with_context(|| format!("{REQUIREMENT} has no definitions"))
+        places.next().with_context(|| format!("{REQUIREMENT} has no definitions"))
     }
 
     /// Starts it and waits until it watches.

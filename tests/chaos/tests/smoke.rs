@@ -32,6 +32,7 @@ async fn nothing_is_lost_on_a_short_walk() {
     assert!(outcome.ledger.last().stream_done > 0, "tasks ran all the while");
 }
 
+#[expect(clippy::print_stderr, reason = "shown by the test runner if the test fails")]
 async fn short_walk() -> Result<run::Outcome, Error> {
     let kubernetes = world::kubernetes(CLUSTER, None).await?;
     let mut world = World::begin(kubernetes, Sizes::START, run::PATIENCE).await?;
