@@ -3,7 +3,7 @@
 use rmpv::Value;
 
 use crate::{
-    value::{at, count, entries, field, number, text},
+    value::{count, entries, field, number, size, text},
     workers::{self, WorkerState},
 };
 
@@ -27,12 +27,12 @@ pub struct Identity {
 impl Identity {
     /// Schedulers before 2025.4 always list their workers and leave it to us to count.
     pub(crate) fn from_reply(reply: &Value, with_workers: bool) -> Option<Self> {
-        let number_of =
-            |name| field(reply, name).and_then(count).and_then(|count| usize::try_from(count).ok());
+        let number_of = |name| field(reply, name).and_then(size);
         let id = field(reply, "id").and_then(text)?;
-        let listed = entries(field(reply, "workers")?);
+        let workers = field(reply, "workers")?;
+        let listed = entries(workers);
         let count_listed = || {
-            let threads = listed.iter().map(|(_, worker)| at(worker, &["nthreads"]).and_then(count));
+            let threads = listed.iter().map(|(_, worker)| field(worker, "nthreads").and_then(count));
             threads.sum::<Option<u64>>().and_then(|threads| usize::try_from(threads).ok())
         };
         let told = number_of("n_workers");
@@ -40,7 +40,7 @@ impl Identity {
             id,
             address: field(reply, "address").and_then(text).unwrap_or_default(),
             started: field(reply, "started").and_then(number),
-            workers: if with_workers { workers::from_identity(field(reply, "workers")?) } else { Vec::new() },
+            workers: if with_workers { workers::from_identity(workers) } else { Vec::new() },
             worker_count: told.or(Some(listed.len())),
             threads: if told.is_some() { number_of("total_threads") } else { count_listed() },
         })

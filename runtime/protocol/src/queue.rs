@@ -2,7 +2,7 @@
 
 use rmpv::Value;
 
-use crate::value::{count, field, list, number, text};
+use crate::value::{field, list, number, size, text};
 
 /// The scheduler's work in numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,14 +48,10 @@ pub struct PrefixState {
     pub unrunnable: usize,
 }
 
-fn size(value: Option<&Value>) -> Option<usize> {
-    usize::try_from(count(value?)?).ok()
-}
-
 impl QueueState {
     /// A number that is missing makes the answer none: zero would mean that there is no work.
     pub(crate) fn from_reply(reply: &Value) -> Option<Self> {
-        let number_of = |name| size(field(reply, name));
+        let number_of = |name| field(reply, name).and_then(size);
         let prefixes = list(field(reply, "prefixes")?)?;
         Some(Self {
             id: field(reply, "id").and_then(text)?,
@@ -80,9 +76,9 @@ impl PrefixState {
         Some(Self {
             name: text(row.first()?)?,
             mean_seconds: number(row.get(1)?).filter(|seconds| *seconds >= 0.0),
-            queued: size(row.get(2))?,
-            processing: size(row.get(3))?,
-            unrunnable: size(row.get(4))?,
+            queued: size(row.get(2)?)?,
+            processing: size(row.get(3)?)?,
+            unrunnable: size(row.get(4)?)?,
         })
     }
 }

@@ -62,6 +62,12 @@ pub fn count(value: &Value) -> Option<u64> {
     }
 }
 
+/// A count of things that could be in memory.
+#[must_use]
+pub fn size(value: &Value) -> Option<usize> {
+    usize::try_from(count(value)?).ok()
+}
+
 /// A finite number.
 #[must_use]
 pub fn number(value: &Value) -> Option<f64> {

@@ -7,6 +7,7 @@
 //! Clusters outlive the process that brought them up: [`Cluster::up`] with the same name finds them again.
 
 mod addresses;
+mod cache;
 mod cgroups;
 mod cluster;
 mod command;

@@ -6,13 +6,12 @@ use std::{
 };
 
 use crate::{
+    cache::made_once,
     command::{self, Invocation},
+    images::REQUIREMENTS,
     state,
     workspace::{data_dir, short_hash},
 };
-
-/// The versions of the Dask test image; what is not asked for in another version has these.
-const PINNED: &str = include_str!("../../../runtime/images/dask/requirements.txt");
 
 /// As for the image: the distribution's own Python.
 const PYTHON: &str = "/usr/bin/python3";
@@ -51,53 +50,38 @@ pub fn environment(requirements: &[&str]) -> Result<PathBuf, Error> {
     let constraints = constraints(&wanted);
     let parts = wanted.iter().map(String::as_bytes).chain([constraints.as_bytes()]);
     let name = short_hash(parts, 12);
-    made_once(&data_dir().join("python"), &name, &wanted.join(" "), |scratch, place| {
+    environment_in(&data_dir().join("python"), &name, &wanted.join(" "), |scratch, place| {
         make(scratch, place, &wanted, &constraints)
     })
 }
 
-/// Two processes that want the same wait for each other; one that is killed leaves nothing that looks finished.
-fn made_once(
+/// One that is killed leaves nothing that looks finished.
+fn environment_in(
     dir: &Path,
     name: &str,
     requirements: &str,
     make: impl FnOnce(&Path, &Path) -> Result<(), Error>,
 ) -> Result<PathBuf, Error> {
-    let file = |source| File { requirements }.failed(source);
-    let place = dir.join(name);
-    if place.is_dir() {
-        return Ok(place);
-    }
-    state::make_dir(dir)?;
-    let _lock = state::lock(&dir.join(format!(".{name}.lock")))?;
-    if place.is_dir() {
-        return Ok(place);
-    }
-    tracing::info!("making a Python environment with {requirements}");
-    let scratch = tempfile::Builder::new().prefix(".scratch-").tempdir_in(dir).map_err(file)?;
-    let unfinished = scratch.path().join("environment");
-    make(&unfinished, &place)?;
-    fs::rename(&unfinished, &place).map_err(file)?;
-    Ok(place)
+    let file = |source| failed(requirements, source);
+    made_once(dir, name, &format!(".{name}.lock"), file, |scratch, place| {
+        tracing::info!("making a Python environment with {requirements}");
+        let unfinished = scratch.join("environment");
+        make(&unfinished, place)?;
+        fs::rename(&unfinished, place).map_err(file)
+    })
 }
 
-struct File<'a> {
-    requirements: &'a str,
-}
-
-impl File<'_> {
-    fn failed(&self, source: io::Error) -> Error {
-        Error::File { requirements: self.requirements.to_owned(), source }
-    }
+fn failed(requirements: &str, source: io::Error) -> Error {
+    Error::File { requirements: requirements.to_owned(), source }
 }
 
 fn make(scratch: &Path, place: &Path, wanted: &[String], constraints: &str) -> Result<(), Error> {
     let requirements = wanted.join(" ");
     let run = |invocation: Invocation| {
-        let failed = |source| Error::Command { requirements: requirements.clone(), source };
-        invocation.run().map_err(failed)
+        let command = |source| Error::Command { requirements: requirements.clone(), source };
+        invocation.run().map_err(command)
     };
-    let file = |source| File { requirements: &requirements }.failed(source);
+    let file = |source| failed(&requirements, source);
     run(Invocation::new(PYTHON).args(["-m", "venv"]).args([scratch]))?;
     let list = scratch.join("constraints.txt");
     fs::write(&list, constraints).map_err(file)?;
@@ -150,11 +134,12 @@ fn package(requirement: &str) -> String {
 /// `distributed`.
 fn constraints(wanted: &[String]) -> String {
     let chosen = |name: &str| wanted.iter().any(|wanted| package(wanted) == name && *wanted != name);
-    let lines =
-        PINNED.lines().filter(|line| !line.starts_with('#')).filter(|line| match package(line).as_str() {
+    let lines = REQUIREMENTS.lines().filter(|line| !line.starts_with('#')).filter(|line| {
+        match package(line).as_str() {
             "dask" => !chosen("dask") && !chosen("distributed"),
             name => !chosen(name),
-        });
+        }
+    });
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -197,12 +182,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let failing = |scratch: &Path, _: &Path| {
             fs::create_dir(scratch).unwrap();
-            Err(File { requirements: "x" }.failed(io::Error::other("disk full")))
+            Err(failed("x", io::Error::other("disk full")))
         };
-        made_once(dir.path(), "x", "x", failing).unwrap_err();
+        environment_in(dir.path(), "x", "x", failing).unwrap_err();
         assert!(!dir.path().join("x").exists());
-        let place = made_once(dir.path(), "x", "x", fill("first")).unwrap();
-        made_once(dir.path(), "x", "x", fill("second")).unwrap();
+        let place = environment_in(dir.path(), "x", "x", fill("first")).unwrap();
+        environment_in(dir.path(), "x", "x", fill("second")).unwrap();
         assert_eq!(fs::read_to_string(place.join("content")).unwrap(), "first");
     }
 

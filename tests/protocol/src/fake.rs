@@ -1,6 +1,6 @@
 //! The fake scheduler as a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use dask_protocol::fake::{FakeScheduler, State, Worker};
 
@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 #[derive(Debug)]
 pub struct FakeCluster {
     scheduler: FakeScheduler,
-    busy: BTreeMap<String, u64>,
+    busy: BTreeSet<String>,
 }
 
 impl FakeCluster {
@@ -28,7 +28,7 @@ impl FakeCluster {
             };
             state.workers = (0..3).map(worker).collect();
         });
-        Self { scheduler, busy: BTreeMap::new() }
+        Self { scheduler, busy: BTreeSet::new() }
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Worker)) {
@@ -59,11 +59,11 @@ impl Cluster for FakeCluster {
 
     async fn occupy(&mut self, worker: &str) {
         self.change(worker, |worker| worker.executing = 1);
-        self.busy.insert(worker.to_owned(), 1);
+        self.busy.insert(worker.to_owned());
     }
 
     async fn free(&mut self) {
-        for worker in std::mem::take(&mut self.busy).into_keys() {
+        for worker in std::mem::take(&mut self.busy) {
             self.change(&worker, |worker| {
                 worker.executing = 0;
                 worker.keys += 1;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     WorkerStatus,
     message::map,
-    value::{count, field, list, text},
+    value::{count, field, list, size, text},
 };
 
 /// The first release whose `identity` takes an argument.
@@ -141,7 +141,7 @@ fn check_idle(state: &mut State, now: f64) -> Value {
 }
 
 fn to_close(state: &State, request: &Value) -> Value {
-    let number = |name| field(request, name).and_then(count).and_then(|number| usize::try_from(number).ok());
+    let number = |name| field(request, name).and_then(size);
     let n = number("n").or_else(|| Some(state.workers.len().saturating_sub(number("target")?)));
     let by_name = field(request, "attribute").and_then(Value::as_str) == Some("name");
     let chosen = state.to_close(n).into_iter();

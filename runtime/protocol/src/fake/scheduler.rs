@@ -2,14 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::{
-    server::{Fault, HANDSHAKE, Shared, now, serve},
+    server::{Fault, HANDSHAKE, Shared, accept_all, now, serve},
     state::State,
 };
 
@@ -41,7 +37,18 @@ impl FakeScheduler {
         let state = State::new(identifier(address, 1), format!("tcp://{address}"), now());
         let shared = Shared::new(state);
         let (incarnation, current) = watch::channel(1);
-        let task = tokio::spawn(accept(listener, shared.clone(), current));
+        let serving = shared.clone();
+        let task = tokio::spawn(accept_all(listener, move |stream| {
+            let (shared, mut current) = (serving.clone(), current.clone());
+            // Only what changes from now on ends this connection.
+            current.mark_unchanged();
+            async move {
+                tokio::select! {
+                    _ = serve(stream, shared) => {}
+                    _ = current.changed() => {}
+                }
+            }
+        }));
         Ok(Self { address, shared, incarnation, task })
     }
 
@@ -82,12 +89,12 @@ impl FakeScheduler {
             *incarnation += 1;
             let id = identifier(self.address, *incarnation);
             self.shared.with(|state| {
-                let settings = (state.release, state.has_module);
-                let lost = State {
+                *state = State {
+                    release: state.release,
+                    has_module: state.has_module,
                     calls: std::mem::take(&mut state.calls),
                     ..State::new(id, state.address.clone(), now())
                 };
-                *state = State { release: settings.0, has_module: settings.1, ..lost };
             });
             self.shared.drop_streams();
         });
@@ -103,31 +110,6 @@ impl Drop for FakeScheduler {
 
 fn identifier(address: SocketAddr, incarnation: u64) -> String {
     format!("Scheduler-{}-{incarnation}", address.port())
-}
-
-async fn accept(listener: TcpListener, shared: Shared, incarnation: watch::Receiver<u64>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else {
-                    // No more files may be open: at once it would be the same.
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                    continue;
-                };
-                let (shared, mut current) = (shared.clone(), incarnation.clone());
-                // Only what changes from now on ends this connection.
-                current.mark_unchanged();
-                connections.spawn(async move {
-                    tokio::select! {
-                        _ = serve(stream, shared) => {}
-                        _ = current.changed() => {}
-                    }
-                });
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,14 +4,16 @@ use std::{
     collections::HashMap,
     future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use rmpv::Value;
 use tokio::{
     io::{AsyncWriteExt, BufReader, split},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    task::JoinSet,
+    time::sleep,
 };
 
 use super::{
@@ -137,6 +139,27 @@ impl Shared {
         let (orders, waiting) = unbounded_channel();
         inner.streams.insert(address.clone(), orders);
         (reply, Some((address, waiting)))
+    }
+}
+
+/// Serves all who connect, each in a task of its own. Dropped, it ends them with it.
+pub(super) async fn accept_all<F>(listener: TcpListener, mut serve: impl FnMut(TcpStream) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else {
+                    // No more files may be open: at once it would be the same.
+                    sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
+                connections.spawn(serve(stream));
+            }
+            Some(_) = connections.join_next() => {}
+        }
     }
 }
 

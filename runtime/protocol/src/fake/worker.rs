@@ -15,7 +15,12 @@ use tokio::{
     time::sleep,
 };
 
-use super::{answers::status_word, metrics, server::now, state::Worker};
+use super::{
+    answers::status_word,
+    metrics,
+    server::{accept_all, now},
+    state::Worker,
+};
 use crate::{
     Deadlines, Error, Limits, Step, WorkerStatus,
     connection::{Connection, dial, from_frame, within},
@@ -89,7 +94,8 @@ impl FakeWorker {
         let worker = Worker { name: config.name.clone(), nthreads: config.nthreads, ..Worker::new(&address) };
         let shared = Shared(Arc::new(Mutex::new(worker)));
         if let Some(listener) = listener {
-            tasks.spawn(answer_all(listener, shared.clone()));
+            let asked = shared.clone();
+            tasks.spawn(accept_all(listener, move |stream| answer(stream, asked.clone())));
         }
         let (close, closed) = watch::channel(false);
         let (orders, interval) = register(scheduler, &shared, &config).await?;
@@ -258,24 +264,7 @@ fn status_of(order: &Value) -> WorkerStatus {
     }
 }
 
-/// Answers those who ask the worker itself.
-async fn answer_all(listener: TcpListener, shared: Shared) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else {
-                    // No more files may be open: at once it would be the same.
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-                    continue;
-                };
-                connections.spawn(answer(stream, shared.clone()));
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
+/// Answers one who asks the worker itself.
 async fn answer(stream: TcpStream, shared: Shared) {
     let limits = Limits::default();
     let mut stream = BufReader::new(stream);

@@ -21,7 +21,8 @@ use crate::{
 /// Name of the Dask test image. Its tag is a version: images tagged `latest` are pulled every time by default.
 pub const DASK: &str = "localhost/dask-test:2026.8.0";
 
-const REQUIREMENTS: &str = include_str!("../../../../runtime/images/dask/requirements.txt");
+/// The pinned versions of all Python packages.
+pub(crate) const REQUIREMENTS: &str = include_str!("../../../../runtime/images/dask/requirements.txt");
 
 /// Thin commands: `distributed` 2026.6 dropped the last two.
 const SCRIPTS: [(&str, &str); 3] = [

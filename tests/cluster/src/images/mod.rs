@@ -13,12 +13,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use dask::REQUIREMENTS;
 pub use dask::{DASK, dask, dask_as};
 pub(crate) use oci::names;
 pub use operator::{OPERATOR, operator};
 pub(crate) use system::{COREDNS, PAUSE, coredns, pause};
 
-use crate::{command, state, tools, workspace};
+use crate::{cache::made_once, command, state, tools, workspace};
 
 /// Why an image could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -78,21 +79,14 @@ fn cached_in(
     version: &str,
     make: impl FnOnce(&Path, &Path) -> Result<(), Error>,
 ) -> Result<PathBuf, Error> {
-    state::make_dir(dir)?;
-    let archive = dir.join(format!("{image}-{version}.tar"));
-    if archive.is_file() {
-        return Ok(archive);
-    }
-    let _lock = state::lock(&dir.join(format!(".{image}.lock")))?;
-    if archive.is_file() {
-        return Ok(archive);
-    }
-    tracing::info!("making image {image}");
-    let scratch = tempfile::Builder::new().prefix(".scratch-").tempdir_in(dir);
-    let scratch = scratch.map_err(|source| Error::Write { image: image.to_owned(), source })?;
-    make(scratch.path(), &archive)?;
-    remove_older(dir, image, &archive);
-    Ok(archive)
+    let (name, lock) = (format!("{image}-{version}.tar"), format!(".{image}.lock"));
+    let failed = |source| Error::Write { image: image.to_owned(), source };
+    made_once(dir, &name, &lock, failed, |scratch, archive| {
+        tracing::info!("making image {image}");
+        make(scratch, archive)?;
+        remove_older(dir, image, archive);
+        Ok(())
+    })
 }
 
 /// Versions pile up while an image is worked on; only the last is of use.
