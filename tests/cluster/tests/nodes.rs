@@ -57,7 +57,8 @@ spec: {selector: {app: echo}, ports: [{port: 80, targetPort: 8080}]}
 /// GET over a plain socket: the answer, or why there is none.
 fn http_get(address: &str, path: &str) -> Result<String, String> {
     use std::io::{Read, Write};
-    let address: std::net::SocketAddr = address.parse().unwrap();
+    // A pod that is being made has no address yet.
+    let address: std::net::SocketAddr = address.parse().map_err(|error| format!("{address:?}: {error}"))?;
     let fetch = || {
         let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -131,9 +132,9 @@ async fn nodes_fail_and_come_back() {
         let line = format!(
             "get pods -l app=echo --field-selector spec.nodeName={node} -o jsonpath={{.items[0].status.podIP}}:8080"
         );
-        kubectl(&cluster, &line)
+        try_kubectl(&cluster, &line)
     };
-    let (one, two) = (pod_on("node1"), pod_on("node2"));
+    let (one, two) = (pod_on("node1").unwrap(), pod_on("node2").unwrap());
     let service = kubectl(&cluster, "get service echo -o jsonpath={.spec.clusterIP}:80");
 
     cluster.partition_node("node1").await.unwrap();
@@ -154,7 +155,7 @@ async fn nodes_fail_and_come_back() {
     cluster.restart_node("node1").await.unwrap();
     wait_node(&cluster, "node1", "True").await;
     // The image is still there: nobody loaded it again.
-    eventually("pod on node1", PATIENCE, || http_get(&pod_on("node1"), "/health")).await;
+    eventually("pod on node1", PATIENCE, || http_get(&pod_on("node1")?, "/health")).await;
 
     let error = cluster.kill_node("node9").await.unwrap_err().to_string();
     assert!(error.contains("node9") && error.contains("node1, node2"), "{error}");
