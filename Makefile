@@ -43,7 +43,12 @@ test: image ## Run all tests: unit, API server, nodes, and a short bench
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace
+	@$(MAKE) --no-print-directory test-modules
 	cargo run --quiet -p dask-operator-bench -- --quick --operator target/$(TRIPLE)/release/dask-operator
+
+.PHONY: test-modules
+test-modules: ## Test the preload modules with real Dask
+	@$(TESTBED) python --with pytest -m pytest runtime/telemetry
 
 .PHONY: bench
 bench: image ## Measure the operator against a raw writer; writes target/bench/results.json

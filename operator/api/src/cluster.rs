@@ -210,7 +210,7 @@ pub struct GroupCounts {
     pub starting: i32,
     /// Ready.
     pub ready: i32,
-    /// Of the others, those that finish their tasks and hand over their data before they go.
+    /// Finishing their tasks and handing over their data before they go.
     #[serde(default)]
     pub draining: i32,
     /// Ended for good, waiting to be replaced.

@@ -27,6 +27,8 @@ pub enum ConditionType {
     Updating,
     /// The autoscaler can act.
     ScalingActive,
+    /// The runner pod of the cluster's job could be made and can run.
+    RunnerReady,
 }
 
 /// Builds the new list of conditions from the old one.

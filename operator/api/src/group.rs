@@ -50,16 +50,16 @@ pub struct DaskWorkerGroupSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DaskWorkerGroupStatus {
-    /// Condition `WorkersReady`.
+    /// Conditions `WorkersReady` and `Scaling`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Worker pods that exist and are not on their way out.
+    /// Workers that exist and are not to go.
     #[serde(default)]
     pub replicas: i32,
-    /// Worker pods that are ready.
+    /// Of these, those that are ready.
     #[serde(default)]
     pub ready_replicas: i32,
     /// Label selector of the worker pods.

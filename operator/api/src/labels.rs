@@ -28,6 +28,12 @@ pub const PROPAGATED_REPLICAS: &str = "kubernetes.dask.org/propagated-replicas";
 pub const PROPAGATED_TEMPLATE: &str = "kubernetes.dask.org/propagated-template";
 /// Annotation on a worker pod and on the scheduler's Deployment: digest of the template that it was made from.
 pub const TEMPLATE_HASH: &str = "kubernetes.dask.org/template-hash";
+/// Annotation on a worker pod and on a default group: digest of the labels and annotations that it was given last.
+pub const METADATA_HASH: &str = "kubernetes.dask.org/metadata-hash";
+/// Annotation on the scheduler's Deployment: digest of the preload modules that the cluster's `ConfigMap` holds.
+pub const TELEMETRY: &str = "kubernetes.dask.org/telemetry";
+/// Annotation on a default group: keys of the labels and annotations of the DaskCluster that were last handed on to it.
+pub const PROPAGATED_KEYS: &str = "kubernetes.dask.org/propagated-keys";
 /// Annotation on a worker: that it is to be drained and deleted, and why; see [`crate::DrainIntent`].
 pub const DRAIN: &str = "kubernetes.dask.org/drain";
 

@@ -20,7 +20,7 @@ pub mod quantity;
 pub mod reason;
 pub mod update;
 
-pub use autoscaler::{DaskAutoscaler, DaskAutoscalerSpec};
+pub use autoscaler::{DaskAutoscaler, DaskAutoscalerSpec, DaskAutoscalerStatus};
 pub use cluster::{
     ClusterPhase, DaskCluster, DaskClusterSpec, DaskClusterStatus, GroupCounts, SchedulerSpec,
     SchedulerStatus, TemplateMetadata, WorkerSpec,

@@ -117,6 +117,9 @@ pub enum Reason {
     /// The wanted number is outside of the autoscaler's bounds, and the bound was taken.
     Bounded,
 
+    /// The autoscaler's bounds contradict each other.
+    InvalidBounds,
+
     /// A job was seen.
     JobCreated,
     /// A job's runner ended well.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dask_operator_api::{DaskClusterStatus, DaskWorkerGroupStatus};
+use dask_operator_api::{DaskAutoscalerStatus, DaskClusterStatus, DaskJobStatus, DaskWorkerGroupStatus};
 use kube::Resource;
 
 use crate::backoff::Backoff;
@@ -11,7 +11,7 @@ use crate::cluster_cache::ClusterCache;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::Obstacles;
 use crate::controllers::announce::Announcement;
-use crate::controllers::group::Ordinals;
+use crate::controllers::group::{Edits, Ordinals};
 use crate::controllers::status_writer::StatusMemory;
 use crate::events::{Event, EventSink, EventType};
 use crate::leader::Leadership;
@@ -49,10 +49,18 @@ pub struct Context {
     pub group_obstacles: Obstacles,
     /// The highest ordinal given in each group.
     pub ordinals: Ordinals,
+    /// When each group was edited last.
+    pub group_edits: Edits,
     /// The last written status of each cluster.
     pub cluster_status: StatusMemory<DaskClusterStatus>,
     /// The last written status of each group.
     pub group_status: StatusMemory<DaskWorkerGroupStatus>,
+    /// Refused writes of jobs.
+    pub job_obstacles: Obstacles,
+    /// The last written status of each job.
+    pub job_status: StatusMemory<DaskJobStatus>,
+    /// The last written status of each autoscaler.
+    pub autoscaler_status: StatusMemory<DaskAutoscalerStatus>,
 }
 
 impl Context {
@@ -85,7 +93,13 @@ impl Context {
                 .map(|(phase, count)| (phase.map_or("None", <&str>::from), count))
                 .collect(),
             groups: counts.groups,
+            jobs: counts
+                .jobs
+                .into_iter()
+                .map(|(status, count)| (status.map_or("None", <&str>::from), count))
+                .collect(),
             pods: pods.collect(),
+            links: self.links.states(),
             watches: watches
                 .map(|watch| {
                     (
@@ -154,8 +168,12 @@ mod tests {
             cluster_obstacles: Obstacles::default(),
             group_obstacles: Obstacles::default(),
             ordinals: Ordinals::default(),
+            group_edits: Edits::default(),
             cluster_status: StatusMemory::default(),
             group_status: StatusMemory::default(),
+            job_obstacles: Obstacles::default(),
+            job_status: StatusMemory::default(),
+            autoscaler_status: StatusMemory::default(),
         };
         (context, told)
     }
@@ -179,7 +197,8 @@ mod tests {
     #[tokio::test]
     async fn an_empty_cache_gives_an_empty_sample() {
         let (context, _) = context();
-        let expected = Sample { leader: true, ready: true, ..Sample::default() };
+        let links = vec![("answering", 0), ("failing", 0), ("not_running", 0)];
+        let expected = Sample { leader: true, ready: true, links, ..Sample::default() };
         assert_eq!(context.sample(true), expected);
     }
 }

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod cluster_cache;
 pub mod context;
 pub mod controllers;
+pub mod digest;
 pub mod events;
 pub mod leader;
 pub mod pods;

@@ -26,7 +26,7 @@ impl Operator {
         let port = free_port().await?;
         let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let process = Command::new(program)
-            .args(["run", "--all-namespaces", "--leader-elect=false"])
+            .args(["run", "--all-namespaces", "--leader-elect=false", "--scheduler-access=none"])
             .arg(format!("--max-in-flight={IN_FLIGHT}"))
             .arg(format!("--liveness=http://127.0.0.1:{port}/healthz"))
             .env("KUBECONFIG", kubeconfig)

@@ -8,7 +8,7 @@ use dask_operator_api::{DaskCluster, DaskWorkerGroup};
 use futures::future::try_join_all;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{Request, request};
 use kube::{Client, Resource, ResourceExt};
@@ -71,6 +71,7 @@ impl RawWriter {
         let name = cluster.name_any();
         self.status::<DaskCluster>(cluster, &name, &workload::cluster_status("Created", workers)).await?;
         let parts = workload::parts(cluster)?;
+        self.create::<ConfigMap>(cluster, serde_json::to_vec(&parts.config_map)?).await?;
         self.create::<Service>(cluster, serde_json::to_vec(&parts.service)?).await?;
         self.create::<Deployment>(cluster, serde_json::to_vec(&parts.deployment)?).await?;
         let mut group = parts.group;

@@ -3,9 +3,10 @@
 use anyhow::{Context, Result};
 use dask_operator::controllers::cluster::build;
 use dask_operator::controllers::group::WorkerTemplate;
+use dask_operator::pods::telemetry::{self, Telemetry};
 use dask_operator_api::{ClusterName, DaskCluster, DaskWorkerGroup, GroupName};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -48,6 +49,8 @@ pub fn cluster(namespace: &str, name: &str, workers: i32) -> Result<DaskCluster>
 /// What belongs to one cluster. Pods need the UID that the API server gave to the group.
 #[derive(Debug)]
 pub struct Parts {
+    /// The modules that the pods mount.
+    pub config_map: ConfigMap,
     /// The scheduler's Service.
     pub service: Service,
     /// The scheduler's Deployment.
@@ -63,8 +66,9 @@ pub struct Parts {
 pub fn parts(cluster: &DaskCluster) -> Result<Parts> {
     let name: ClusterName = cluster.name_any().parse()?;
     Ok(Parts {
+        config_map: telemetry::config_map(cluster),
         service: build::scheduler_service(cluster, &name),
-        deployment: build::scheduler_deployment(cluster, &name),
+        deployment: build::scheduler_deployment(cluster, &name, Telemetry::On),
         group: build::default_group(cluster, &name),
     })
 }
@@ -79,7 +83,7 @@ pub fn workers(
     count: i64,
 ) -> Result<impl Iterator<Item = Vec<u8>> + use<>> {
     let name: GroupName = group.name_any().parse()?;
-    let template = WorkerTemplate::new(group, &name, cluster)?;
+    let template = WorkerTemplate::new(group, &name, cluster, Telemetry::On)?;
     Ok((1..=count).map(move |ordinal| template.pod(ordinal)))
 }
 

@@ -1,5 +1,6 @@
 //! Plays scheduler and kubelet for the pods of a namespace: there are no nodes here.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -133,10 +134,19 @@ fn running(pod: &Pod) -> Value {
             "restartCount": 0, "state": {"running": {"startedAt": now}},
         })
     });
+    let ip = address(pod);
     json!({
-        "phase": "Running", "startTime": now, "conditions": conditions,
+        "phase": "Running", "startTime": now, "conditions": conditions, "podIP": ip, "podIPs": [{"ip": ip}],
         "containerStatuses": containers.collect::<Vec<_>>(),
     })
+}
+
+/// An address for a pod, always the same.
+fn address(pod: &Pod) -> String {
+    let mut hasher = DefaultHasher::new();
+    pod.uid().hash(&mut hasher);
+    let [a, b, c, ..] = hasher.finish().to_le_bytes();
+    format!("10.{a}.{b}.{c}")
 }
 
 /// How a container of a worker ended.

@@ -6,6 +6,7 @@
 //! * [`Operator`] runs in a runtime of its own, so that it can be killed between any two writes.
 //! * [`Faults`] is a layer in the operator's client that records every request and spoils those a plan names.
 //! * [`Kubelet`] plays the nodes: there are none here.
+//! * [`Link`] plays the schedulers: no Dask runs here.
 //! * [`Observer`] watches every change of every worker pod.
 //! * [`World`] is all of them together, [`scenario`] the life of a cluster from creation to deletion.
 #![allow(
@@ -18,9 +19,12 @@
 
 pub mod api_server;
 pub mod chart;
+pub mod dask;
 pub mod fault;
+pub mod jobs;
 pub mod kubectl;
 pub mod kubelet;
+pub mod link;
 pub mod namespace;
 pub mod objects;
 pub mod observer;
@@ -33,6 +37,7 @@ pub mod world;
 pub use api_server::ApiServer;
 pub use fault::{Fault, Faults};
 pub use kubelet::Kubelet;
+pub use link::Link;
 pub use namespace::{Namespace, Object};
 pub use observer::Observer;
 pub use operator::Operator;

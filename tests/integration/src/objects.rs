@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, labels};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
@@ -36,6 +36,9 @@ pub async fn comparable(namespace: &Namespace) -> BTreeMap<String, Value> {
             let spec = serde_json::from_str(&spec).expect("still JSON");
             add(namespace, &mut objects, worker, &format!("{name}-worker-#{number}"), &spec, Value::Null);
         }
+    }
+    for map in namespace.list::<ConfigMap>(labels::CLUSTER_NAME).await {
+        add(namespace, &mut objects, &map, &map.name_any(), &json!(map.data), Value::Null);
     }
     for service in namespace.list::<Service>("").await {
         let mut spec = json!(service.spec);
@@ -149,11 +152,12 @@ pub async fn orphans(namespace: &Namespace) -> Vec<String> {
     collect_uids::<Deployment>(namespace, &mut owners).await;
     collect_uids::<ReplicaSet>(namespace, &mut owners).await;
     let mut orphans = Vec::new();
-    collect_orphans::<DaskWorkerGroup>(namespace, &owners, &mut orphans).await;
-    collect_orphans::<Deployment>(namespace, &owners, &mut orphans).await;
-    collect_orphans::<ReplicaSet>(namespace, &owners, &mut orphans).await;
-    collect_orphans::<Service>(namespace, &owners, &mut orphans).await;
-    collect_orphans::<Pod>(namespace, &owners, &mut orphans).await;
+    collect_orphans::<DaskWorkerGroup>(namespace, "", &owners, &mut orphans).await;
+    collect_orphans::<Deployment>(namespace, "", &owners, &mut orphans).await;
+    collect_orphans::<ReplicaSet>(namespace, "", &owners, &mut orphans).await;
+    collect_orphans::<ConfigMap>(namespace, labels::CLUSTER_NAME, &owners, &mut orphans).await;
+    collect_orphans::<Service>(namespace, "", &owners, &mut orphans).await;
+    collect_orphans::<Pod>(namespace, "", &owners, &mut orphans).await;
     orphans
 }
 
@@ -163,10 +167,11 @@ async fn collect_uids<K: Object>(namespace: &Namespace, uids: &mut BTreeSet<Stri
 
 async fn collect_orphans<K: Object>(
     namespace: &Namespace,
+    selector: &str,
     owners: &BTreeSet<String>,
     orphans: &mut Vec<String>,
 ) {
-    for object in namespace.list::<K>("").await {
+    for object in namespace.list::<K>(selector).await {
         let owned = object.owner_references().iter().any(|owner| owners.contains(&owner.uid));
         if !owned && object.meta().deletion_timestamp.is_none() {
             orphans.push(format!("{} {}", K::kind(&()), object.name_any()));

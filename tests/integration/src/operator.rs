@@ -1,5 +1,8 @@
 //! The operator in process, in a runtime of its own: stopping the runtime is the process' death.
 
+use std::sync::Arc;
+
+use dask_operator::context::Context;
 use dask_operator::run::{self, Running};
 use dask_operator::settings::Settings;
 use kube::client::ClientBuilder;
@@ -8,8 +11,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::Faults;
+use crate::link::Link;
 use crate::namespace::Namespace;
 use crate::wait::{check, wait_for};
+
+/// The operator asks no scheduler; a [`Link`] speaks instead.
+const UNASKED: &str = "--scheduler-access=none";
 
 /// How to start an operator.
 #[derive(Clone, Debug)]
@@ -20,6 +27,8 @@ pub struct Launch {
     pub arguments: Vec<String>,
     /// What happens to its requests.
     pub faults: Faults,
+    /// What it hears from the schedulers.
+    pub link: Link,
 }
 
 impl Launch {
@@ -45,7 +54,21 @@ impl Launch {
             "--liveness=http://127.0.0.1:0/healthz".to_owned(),
         ];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        Self { config: namespace.server().config().clone(), arguments: all, faults: Faults::recorder() }
+        if !all.iter().any(|argument| argument.starts_with("--scheduler-access")) {
+            all.push(UNASKED.to_owned());
+        }
+        Self {
+            config: namespace.server().config().clone(),
+            arguments: all,
+            faults: Faults::recorder(),
+            link: Link::obliging(),
+        }
+    }
+
+    /// The same with schedulers that say something else.
+    #[must_use]
+    pub fn link(self, link: &Link) -> Self {
+        Self { link: link.clone(), ..self }
     }
 
     /// The same with faults.
@@ -78,6 +101,8 @@ impl Operator {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shutdown = CancellationToken::new();
         let faults = launch.faults.clone();
+        let link = launch.link.clone();
+        let scripted = launch.arguments.iter().any(|argument| argument == UNASKED);
         let token = shutdown.clone();
         let start = runtime.spawn(async move {
             let client = spoiled_client(launch.config, &launch.faults);
@@ -87,7 +112,16 @@ impl Operator {
             .await
             .expect("the operator does not panic")
             .unwrap_or_else(|error| panic!("the operator does not start: {error}"));
+        if scripted {
+            runtime.spawn(link.play(running.context.clone()));
+        }
         Self { runtime: Some(runtime), shutdown, running: Some(running), faults }
+    }
+
+    /// What its reconciliations have at hand.
+    #[must_use]
+    pub fn context(&self) -> Arc<Context> {
+        self.running.as_ref().map(|running| running.context.clone()).expect("it runs")
     }
 
     /// What its readiness probe answers: nothing wrong, or what is.

@@ -116,9 +116,15 @@ impl Scenario<'_> {
             let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
             let settled = ready.is_some_and(|ready| ready.status == "True" && ready.reason == "AllReady")
                 && status.ready.as_deref() == Some("5/5")
-                && status.groups.iter().all(|group| group.terminating == 0)
+                && status.groups.iter().all(|group| group.terminating == 0 && group.draining == 0)
                 && status.observed_generation == cluster.metadata.generation;
             check(settled, || format!("{status:?}"))?;
+            for group in namespace.list::<DaskWorkerGroup>("").await {
+                let status = group.status.clone().unwrap_or_default();
+                let scaling = status.conditions.iter().find(|condition| condition.type_ == "Scaling");
+                let at_rest = scaling.is_some_and(|scaling| scaling.reason == "AtDesiredSize");
+                check(at_rest, || format!("{}: {status:?}", group.name_any()))?;
+            }
             let orphans = objects::orphans(namespace).await;
             check(orphans.is_empty(), || format!("orphans: {orphans:?}"))
         })

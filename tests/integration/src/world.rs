@@ -1,11 +1,11 @@
 //! What most tests begin with.
 
 use crate::api_server::ApiServer;
-use crate::fault::Faults;
 use crate::kubelet::Kubelet;
+use crate::link::Link;
 use crate::namespace::Namespace;
 use crate::observer::Observer;
-use crate::operator::Operator;
+use crate::operator::{Launch, Operator};
 use crate::templates;
 
 /// A namespace of the shared server in which an operator runs, pods become ready, and workers are watched.
@@ -13,6 +13,8 @@ use crate::templates;
 pub struct World {
     /// The namespace.
     pub namespace: Namespace,
+    /// What the operator hears from the schedulers.
+    pub link: Link,
     /// The operator, alone, with a recorder.
     pub operator: Operator,
     /// The watch over the workers.
@@ -27,8 +29,9 @@ impl World {
         let namespace = ApiServer::shared().await.namespace(test).await;
         let kubelet = Kubelet::start(&namespace).await;
         let observer = Observer::start(&namespace);
-        let operator = Operator::start(&namespace, &Faults::recorder()).await;
-        Self { namespace, operator, observer, kubelet }
+        let link = Link::obliging();
+        let operator = Operator::launch(Launch::alone(&namespace).link(&link)).await;
+        Self { namespace, link, operator, observer, kubelet }
     }
 
     /// One with a cluster `c` whose default group has so many ready workers.
@@ -43,7 +46,7 @@ impl World {
     /// Kills the operator and starts another one.
     pub async fn restart_operator(&mut self) {
         self.operator.kill();
-        self.operator = Operator::start(&self.namespace, &Faults::recorder()).await;
+        self.operator = Operator::launch(Launch::alone(&self.namespace).link(&self.link)).await;
         self.operator.wait_until_ready().await;
     }
 }

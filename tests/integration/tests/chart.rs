@@ -67,6 +67,7 @@ async fn values_choose_the_objects(#[case] values: &[&str], #[case] expected: &[
 #[case::all(&[], &["--all-namespaces"], &["--namespace=dask-system"])]
 #[case::own_namespace(&["rbac.cluster=false"], &["--namespace=dask-system"], &["--all-namespaces"])]
 #[case::upstreams_way(&["rbac.cluster=false", r#"kopfArgs=["--namespace=x"]"#], &["--namespace=x"], &["--all-namespaces"])]
+#[case::no_telemetry(&["telemetry=false"], &["--telemetry=false"], &["--telemetry=true"])]
 #[case::json_logs(&[], &["--log-format=json"], &[])]
 #[case::text_logs(&[r#"logFormat="text""#], &["--log-format=text"], &["--log-format=json"])]
 #[tokio::test]

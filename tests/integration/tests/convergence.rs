@@ -72,6 +72,7 @@ async fn clean() {
     assert_eq!(
         names,
         [
+            "ConfigMap sim-dask-operator",
             "DaskCluster sim",
             "DaskWorkerGroup sim-default",
             "DaskWorkerGroup sim-extra",

@@ -4,15 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dask_operator_api::DaskCluster;
+use dask_operator::pods::telemetry;
+use dask_operator_api::labels::KOPF_FINALIZER;
+use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskWorkerGroup, JobStatus};
+use integration_tests::jobs::{job, wait_for_status};
+use integration_tests::kubelet::{Ending, end_pod, wait_until_running};
 use integration_tests::operator::Launch;
+use integration_tests::wait::check;
 use integration_tests::{
-    ApiServer, Fault, Faults, Kubelet, Namespace, Operator, chart, scenario, templates, wait_for,
+    ApiServer, Fault, Faults, Kubelet, Link, Namespace, Operator, chart, scenario, templates, wait_for,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
-use kube::Config;
 use kube::config::AuthInfo;
+use kube::{Config, ResourceExt};
 use serde_json::{Value, json};
 
 type Rights = BTreeSet<(String, String, String)>;
@@ -20,7 +25,7 @@ type Rights = BTreeSet<(String, String, String)>;
 /// Granted for the admission plugin `OwnerReferencesPermissionEnforcement`, which asks for these rights when an owner
 /// reference blocks deletion (`OpenShift` turns it on); no request uses them.
 fn for_admission() -> Rights {
-    ["daskclusters/finalizers", "daskworkergroups/finalizers"]
+    ["daskclusters/finalizers", "daskworkergroups/finalizers", "daskjobs/finalizers"]
         .map(|resource| ("update".to_owned(), "kubernetes.dask.org".to_owned(), resource.to_owned()))
         .into()
 }
@@ -54,11 +59,13 @@ async fn as_account(namespace: &Namespace, account: &str) -> Config {
 }
 
 fn arguments(lease_namespace: &str) -> Vec<String> {
-    ["--liveness=http://127.0.0.1:0/healthz", "--leader-elect=true", "--identity=rbac"]
-        .into_iter()
-        .map(str::to_owned)
-        .chain([format!("--lease-namespace={lease_namespace}")])
-        .collect()
+    let fixed = [
+        "--liveness=http://127.0.0.1:0/healthz",
+        "--leader-elect=true",
+        "--identity=rbac",
+        "--scheduler-access=none",
+    ];
+    fixed.into_iter().map(str::to_owned).chain([format!("--lease-namespace={lease_namespace}")]).collect()
 }
 
 #[tokio::test]
@@ -77,16 +84,37 @@ async fn the_chart_grants_exactly_what_is_used() {
         "watch" if call.is_about("pods") => Fault::HoldBackWatch { period, open },
         _ => Fault::None,
     });
-    let launch = Launch { config, arguments: arguments(&home.name), faults: faults.clone() };
+    let launch =
+        Launch { config, arguments: arguments(&home.name), faults: faults.clone(), link: Link::obliging() };
     let namespace = server.namespace("life").await;
     let legacy = server.namespace("legacy").await;
-    leave_traces_of_the_python_operator(&legacy).await;
+    Box::pin(leave_traces_of_the_python_operator(&legacy)).await;
     take_names(&legacy).await;
+    let jobs = server.namespace("jobs").await;
+    let _kubelet = Kubelet::start(&jobs).await;
+    leave_a_job_and_an_autoscaler(&jobs).await;
 
-    scenario::play(&namespace, &launch).await;
+    let ends = async {
+        let runner = wait_until_running(&jobs, "job-runner").await;
+        end_pod(&jobs, &runner, Ending::Completed).await;
+        wait_for_status(&jobs, "job", JobStatus::Successful).await;
+        wait_for("the autoscaler was looked at", async || {
+            let autoscaler = jobs.find::<DaskAutoscaler>("a").await?;
+            let released = autoscaler.finalizers().is_empty() && autoscaler.status.is_some();
+            if released { Ok(()) } else { Err(format!("{autoscaler:?}")) }
+        })
+        .await;
+    };
+    tokio::join!(scenario::play(&namespace, &launch), ends);
     for cluster in ["one", "two"] {
         legacy.wait_for_cluster_condition(cluster, "SchedulerReady", "NameTaken").await;
     }
+    wait_for("the traces of the Python operator are gone", async || {
+        let workers = legacy.list::<Deployment>("dask.org/component=worker").await.len();
+        let finalizers = legacy.find::<DaskCluster>("legacy").await?.metadata.finalizers.unwrap_or_default();
+        check(workers == 0 && finalizers.is_empty(), || format!("{workers} workers, {finalizers:?}"))
+    })
+    .await;
     let used: Rights = faults.rights_used().into_iter().filter(|right| !everybody_has(right)).collect();
     let missing: Vec<_> = used.difference(&granted).collect();
     assert!(missing.is_empty(), "used but not granted: {missing:?}");
@@ -97,6 +125,19 @@ async fn the_chart_grants_exactly_what_is_used() {
         granted.iter().all(|(verb, group, resource)| [verb, group, resource].iter().all(|word| *word != "*"))
     );
     server.down().await;
+}
+
+/// Both with the finalizer of the Python operator.
+async fn leave_a_job_and_an_autoscaler(namespace: &Namespace) {
+    let mut job = job("job");
+    job.metadata.finalizers = Some(vec![KOPF_FINALIZER.to_owned()]);
+    namespace.create_object(&job).await;
+    let autoscaler = json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskAutoscaler",
+        "metadata": {"name": "a", "finalizers": [KOPF_FINALIZER]},
+        "spec": {"cluster": "none", "minimum": 0, "maximum": 1},
+    });
+    namespace.create_object(&serde_json::from_value::<DaskAutoscaler>(autoscaler).unwrap()).await;
 }
 
 /// Strangers with the names of a Service and of a Deployment that clusters need, without labels that we watch.
@@ -118,9 +159,32 @@ async fn take_names(namespace: &Namespace) {
     }
 }
 
-/// A scheduler Deployment that is rolled, not recreated.
+/// A finalizer, a worker's Deployment that is one too many, and a scheduler Deployment that is rolled, not recreated.
 async fn leave_traces_of_the_python_operator(namespace: &Namespace) {
-    let cluster: DaskCluster = namespace.create_object(&templates::cluster("legacy", 0)).await;
+    let mut cluster = templates::cluster("legacy", 0);
+    cluster.metadata.finalizers = Some(vec![KOPF_FINALIZER.to_owned()]);
+    let cluster: DaskCluster = namespace.create_object(&cluster).await;
+    let group: DaskWorkerGroup =
+        namespace.create_object(&templates::group("legacy-default", "legacy", 0)).await;
+    let labels = json!({
+        "dask.org/cluster-name": "legacy", "dask.org/component": "worker",
+        "dask.org/workergroup-name": "legacy-default",
+    });
+    let worker: Deployment = serde_json::from_value(json!({
+        "metadata": {
+            "name": "legacy-default-worker-0123456789", "labels": labels,
+            "ownerReferences": [{
+                "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskWorkerGroup", "name": "legacy-default",
+                "uid": group.metadata.uid, "controller": true, "blockOwnerDeletion": true,
+            }],
+        },
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": group.spec.worker.spec},
+        },
+    }))
+    .unwrap();
+    namespace.create_object(&worker).await;
     let labels = json!({"dask.org/cluster-name": "legacy", "dask.org/component": "scheduler"});
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {
@@ -137,6 +201,11 @@ async fn leave_traces_of_the_python_operator(namespace: &Namespace) {
     }))
     .unwrap();
     namespace.create_object(&deployment).await;
+
+    // Of an earlier release of this operator.
+    let mut modules = telemetry::config_map(&cluster);
+    modules.data = None;
+    namespace.create_object(&modules).await;
 }
 
 #[tokio::test]
@@ -148,7 +217,7 @@ async fn roles_of_one_namespace_are_enough_for_it() {
     let mut arguments = arguments(&namespace.name);
     arguments.push(format!("--namespace={}", namespace.name));
     let faults = Faults::recorder();
-    scenario::play(&namespace, &Launch { config, arguments, faults }).await;
+    scenario::play(&namespace, &Launch { config, arguments, faults, link: Link::obliging() }).await;
 }
 
 #[tokio::test]
@@ -159,7 +228,9 @@ async fn the_charts_role_is_enough_for_patterns_of_namespaces() {
     let (_, config) = install(&namespace, &[&format!("kopfArgs={}", json!([pattern]))]).await;
     let mut arguments = arguments(&namespace.name);
     arguments.push(pattern);
-    let operator = Operator::launch(Launch { config, arguments, faults: Faults::recorder() }).await;
+    let operator =
+        Operator::launch(Launch { config, arguments, faults: Faults::recorder(), link: Link::obliging() })
+            .await;
     operator.wait_until_ready().await;
     namespace.create_object(&templates::cluster("c", 1)).await;
     namespace.wait_for_ready_workers("c-default", 1).await;
@@ -185,7 +256,7 @@ async fn a_missing_right_is_named_and_waited_for() {
         if words.contains("create") { Ok(words) } else { Err(words) }
     })
     .await;
-    for word in ["no right to create, delete pods", &namespace.name, "helm upgrade"] {
+    for word in ["no right to create, patch, delete pods", &namespace.name, "helm upgrade"] {
         assert!(words.contains(word), "{word:?} is not in: {words}");
     }
     namespace.create_object(&templates::cluster("c", 1)).await;

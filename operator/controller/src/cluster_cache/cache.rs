@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{ClusterPhase, DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, JobStatus};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -15,7 +15,7 @@ use super::health::{Health, WatchHealth};
 use super::index::{Index, Wakes};
 use super::pods::{PodEntry, Role};
 use super::records::{DeploymentRecord, PodState, ServiceRecord};
-use super::snapshot::{ClusterSnapshot, GroupSnapshot};
+use super::snapshot::{AutoscalerSnapshot, ClusterSnapshot, GroupSnapshot, JobSnapshot};
 use super::triggers::Triggers;
 use super::wire_pod::WirePod;
 use crate::telemetry::Metrics;
@@ -32,6 +32,9 @@ struct Shared {
     health: Mutex<Health>,
     clusters: Triggers,
     groups: Triggers,
+    links: Triggers,
+    jobs: Triggers,
+    autoscalers: Triggers,
     ready: watch::Sender<bool>,
     metrics: Metrics,
 }
@@ -43,6 +46,8 @@ pub struct Counts {
     pub clusters: Vec<(Option<ClusterPhase>, usize)>,
     /// Worker groups.
     pub groups: usize,
+    /// Jobs by status; `None` for those without one yet.
+    pub jobs: Vec<(Option<JobStatus>, usize)>,
     /// Scheduler pods (`true`) and worker pods (`false`), by state.
     pub pods: Vec<(bool, PodState, usize)>,
 }
@@ -56,6 +61,9 @@ impl ClusterCache {
             health: Mutex::default(),
             clusters: Triggers::default(),
             groups: Triggers::default(),
+            links: Triggers::default(),
+            jobs: Triggers::default(),
+            autoscalers: Triggers::default(),
             ready: watch::Sender::new(false),
             metrics,
         };
@@ -72,6 +80,30 @@ impl ClusterCache {
     #[must_use]
     pub fn group_snapshot(&self, key: &ObjectKey) -> Option<GroupSnapshot> {
         self.index().group_snapshot(key)
+    }
+
+    /// All that is known about a job; `None` if there is no such job.
+    #[must_use]
+    pub fn job_snapshot(&self, key: &ObjectKey) -> Option<JobSnapshot> {
+        self.index().job_snapshot(key)
+    }
+
+    /// All that is known about an autoscaler; `None` if there is no such autoscaler.
+    #[must_use]
+    pub fn autoscaler_snapshot(&self, key: &ObjectKey) -> Option<AutoscalerSnapshot> {
+        self.index().autoscaler_snapshot(key)
+    }
+
+    /// The jobs, for kube's `Controller`.
+    #[must_use]
+    pub fn job_store(&self) -> Store<DaskJob> {
+        self.index().jobs.store()
+    }
+
+    /// The autoscalers, for kube's `Controller`.
+    #[must_use]
+    pub fn autoscaler_store(&self) -> Store<DaskAutoscaler> {
+        self.index().autoscalers.store()
     }
 
     /// The clusters, for kube's `Controller`.
@@ -109,6 +141,40 @@ impl ClusterCache {
         self.shared.groups.stream().map(|key| key.object_ref())
     }
 
+    /// The clusters whose scheduler or workers changed, as [`Self::take_cluster_triggers`].
+    pub fn take_link_triggers(&self) -> impl Stream<Item = ObjectKey> + Send + 'static {
+        self.shared.links.stream()
+    }
+
+    /// All clusters, for whoever takes the link triggers.
+    pub fn wake_links(&self) {
+        let clusters = self.index().everything().clusters;
+        self.shared.links.add(clusters);
+    }
+
+    /// There is news about this cluster from elsewhere than the API server.
+    pub fn wake_cluster(&self, cluster: &ObjectKey) {
+        if self.index().clusters.get(cluster).is_some() {
+            self.shared.clusters.add([cluster.clone()]);
+        }
+    }
+
+    /// The jobs to reconcile, as [`Self::take_cluster_triggers`].
+    pub fn take_job_triggers(&self) -> impl Stream<Item = ObjectRef<DaskJob>> + Send + 'static {
+        self.shared.jobs.stream().map(|key| key.object_ref())
+    }
+
+    /// The autoscalers to reconcile, as [`Self::take_cluster_triggers`].
+    pub fn take_autoscaler_triggers(&self) -> impl Stream<Item = ObjectRef<DaskAutoscaler>> + Send + 'static {
+        self.shared.autoscalers.stream().map(|key| key.object_ref())
+    }
+
+    /// Something that no watch shows concerns the autoscalers of this cluster: its scheduler wants another number
+    /// of workers.
+    pub fn wake_autoscalers_of(&self, cluster: &ObjectKey) {
+        self.update(|index, wakes| wakes.autoscalers.extend(index.autoscalers_of(cluster)));
+    }
+
     /// Takes a pod as the API server returned it to an own write.
     pub fn created_pod(&self, pod: &WirePod) {
         self.update(|index, wakes| {
@@ -141,7 +207,29 @@ impl ClusterCache {
         self.update(|index, wakes| {
             let record = DeploymentRecord::from(deployment);
             let change = index.deployments.written(ObjectKey::of(deployment), Arc::new(record));
-            index.scheduler_part_changed(change, wakes);
+            index.deployments_changed(change, wakes);
+        });
+    }
+
+    /// Takes the news that the API server accepted the deletion of a Deployment.
+    pub fn deleted_deployment(&self, namespace: &str, name: &str, uid: &str) {
+        self.update(|index, wakes| {
+            let terminate = |record: &mut Arc<DeploymentRecord>| Arc::make_mut(record).terminating = true;
+            let change = index.deployments.amend(&ObjectKey::new(namespace, name), uid, terminate);
+            index.deployments_changed(change, wakes);
+        });
+    }
+
+    /// Wakes the groups of a cluster: its scheduler has news for them.
+    pub fn wake_groups_of(&self, cluster: &ObjectKey) {
+        self.update(|index, wakes| wakes.groups.extend(index.groups_of(cluster)));
+    }
+
+    /// Takes a cluster as the API server returned it to an own write.
+    pub fn created_cluster(&self, cluster: &DaskCluster) {
+        self.update(|index, wakes| {
+            let change = index.clusters.written(cluster);
+            index.clusters_changed(change, wakes);
         });
     }
 
@@ -181,6 +269,13 @@ impl ClusterCache {
                 None => counts.clusters.push((phase, 1)),
             }
         }
+        for (_, job) in index.jobs.iter() {
+            let status = job.status.as_ref().and_then(|status| status.job_status);
+            match counts.jobs.iter_mut().find(|(known, _)| *known == status) {
+                Some((_, count)) => *count += 1,
+                None => counts.jobs.push((status, 1)),
+            }
+        }
         for pod in index.pods.iter().filter(|pod| pod.role != Role::Other) {
             let (scheduler, state) = (pod.role == Role::Scheduler, pod.record.state);
             match counts.pods.iter_mut().find(|(s, known, _)| (*s, *known) == (scheduler, state)) {
@@ -212,8 +307,11 @@ impl ClusterCache {
             self.shared.ready.send_replace(true);
         }
         drop(index);
+        self.shared.links.add(wakes.clusters.iter().cloned());
         self.shared.clusters.add(wakes.clusters);
         self.shared.groups.add(wakes.groups);
+        self.shared.jobs.add(wakes.jobs);
+        self.shared.autoscalers.add(wakes.autoscalers);
         result
     }
 

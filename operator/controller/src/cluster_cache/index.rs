@@ -3,15 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
 use kube::Resource;
 
 use super::ObjectKey;
 use super::custom::Custom;
 use super::intern::Interner;
+use super::legacy::Legacy;
 use super::pods::{PodEntry, Pods};
-use super::records::{DeploymentRecord, ServiceRecord};
-use super::snapshot::{ClusterSnapshot, GroupMembers, GroupSnapshot};
+use super::records::{DeploymentRecord, RunnerRecord, ServiceRecord};
+use super::snapshot::{AutoscalerSnapshot, ClusterSnapshot, GroupMembers, GroupSnapshot, JobSnapshot};
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
 
 impl Versioned for Arc<ServiceRecord> {
@@ -39,6 +40,8 @@ impl Versioned for Arc<DeploymentRecord> {
 pub(super) struct Wakes {
     pub(super) clusters: BTreeSet<ObjectKey>,
     pub(super) groups: BTreeSet<ObjectKey>,
+    pub(super) jobs: BTreeSet<ObjectKey>,
+    pub(super) autoscalers: BTreeSet<ObjectKey>,
 }
 
 #[derive(Debug, Default)]
@@ -46,11 +49,18 @@ pub(super) struct Index {
     pub(super) pods: Pods,
     pub(super) services: Table<Arc<ServiceRecord>>,
     pub(super) deployments: Table<Arc<DeploymentRecord>>,
+    legacy: Legacy,
     pub(super) clusters: Custom<DaskCluster>,
     pub(super) groups: Custom<DaskWorkerGroup>,
+    pub(super) jobs: Custom<DaskJob>,
+    pub(super) autoscalers: Custom<DaskAutoscaler>,
     /// Names of the groups whose `spec.cluster` names a cluster.
     groups_by_cluster: HashMap<ObjectKey, BTreeSet<Arc<str>>>,
     groups_by_uid: HashMap<String, ObjectKey>,
+    /// Names of the autoscalers whose `spec.cluster` names a cluster.
+    autoscalers_by_cluster: HashMap<ObjectKey, BTreeSet<Arc<str>>>,
+    /// The runner of each job as it was seen last after it had started.
+    last_runs: HashMap<ObjectKey, Arc<RunnerRecord>>,
     /// Ordinals of workers whose creation was sent but never answered.
     unanswered: HashMap<ObjectKey, BTreeSet<i64>>,
     pub(super) strings: Interner,
@@ -64,6 +74,8 @@ impl Index {
             && self.deployments.is_ready()
             && self.clusters.is_ready()
             && self.groups.is_ready()
+            && self.jobs.is_ready()
+            && self.autoscalers.is_ready()
     }
 
     /// Everything there is, to be looked at.
@@ -71,6 +83,8 @@ impl Index {
         Wakes {
             clusters: self.clusters.iter().map(|(key, _)| key.clone()).collect(),
             groups: self.groups.iter().map(|(key, _)| key.clone()).collect(),
+            jobs: self.jobs.iter().map(|(key, _)| key.clone()).collect(),
+            autoscalers: self.autoscalers.iter().map(|(key, _)| key.clone()).collect(),
         }
     }
 
@@ -85,7 +99,9 @@ impl Index {
             deployment: self.deployments.get(&scheduler).cloned(),
             scheduler_pods: self.pods.schedulers_of(key),
             groups: groups.filter_map(|name| self.members(&key.sibling(name.clone()))).collect(),
-            default_group: self.groups.get(&key.sibling(format!("{}-default", key.name))).cloned(),
+            default_group: self.groups.get(&default_group(key)).cloned(),
+            has_autoscaler: self.autoscalers_by_cluster.contains_key(key),
+            runner: self.pods.runner(&runner(key)).cloned(),
         })
     }
 
@@ -93,13 +109,40 @@ impl Index {
     pub(super) fn group_snapshot(&self, key: &ObjectKey) -> Option<GroupSnapshot> {
         let members = self.members(key)?;
         let cluster = self.clusters.get(&cluster_of(key, &members.group)).cloned();
+        let scheduler_pods = self.pods.schedulers_of(&cluster_of(key, &members.group));
         let unanswered = self.unanswered.get(key).cloned().unwrap_or_default();
-        Some(GroupSnapshot { members, cluster, unanswered })
+        Some(GroupSnapshot { members, cluster, scheduler_pods, unanswered })
+    }
+
+    /// All that is known about a job.
+    pub(super) fn job_snapshot(&self, key: &ObjectKey) -> Option<JobSnapshot> {
+        Some(JobSnapshot {
+            job: self.jobs.get(key)?.clone(),
+            cluster: self.clusters.get(key).cloned(),
+            runner: self.pods.runner(&runner(key)).cloned(),
+            last_run: self.last_runs.get(key).cloned(),
+        })
+    }
+
+    /// All that is known about an autoscaler.
+    pub(super) fn autoscaler_snapshot(&self, key: &ObjectKey) -> Option<AutoscalerSnapshot> {
+        let autoscaler = self.autoscalers.get(key)?.clone();
+        let cluster = key.sibling(autoscaler.spec.cluster.as_str());
+        let group = self.groups.get(&default_group(&cluster)).cloned();
+        let group = group.filter(|group| group.spec.cluster == autoscaler.spec.cluster);
+        Some(AutoscalerSnapshot { autoscaler, cluster: self.clusters.get(&cluster).cloned(), group })
+    }
+
+    /// The autoscalers that name a cluster.
+    pub(super) fn autoscalers_of(&self, cluster: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
+        let names = self.autoscalers_by_cluster.get(cluster).into_iter().flatten();
+        names.map(|name| cluster.sibling(name.clone()))
     }
 
     fn members(&self, key: &ObjectKey) -> Option<GroupMembers> {
         let group = self.groups.get(key)?.clone();
-        Some(GroupMembers { workers: self.pods.of_owner(group.uid()), group })
+        let legacy = self.legacy.workers(group.uid(), || self.pods.without_ordinal(key));
+        Some(GroupMembers { workers: self.pods.of_owner(group.uid()), legacy, group })
     }
 
     /// Remembers a worker whose creation was sent but not answered.
@@ -142,6 +185,9 @@ impl Index {
                 if let Some(cluster) = &pod.cluster {
                     self.wake_cluster(key.sibling(cluster.clone()), wakes);
                 }
+                if let Some(record) = &pod.runner {
+                    self.runner_changed(&key, record, wakes);
+                }
             }
             if let Some((owner, ordinal)) =
                 after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))
@@ -150,6 +196,16 @@ impl Index {
                 self.answered(&group, ordinal);
             }
         }
+    }
+
+    /// A pod called `<job>-runner` concerns that job.
+    fn runner_changed(&mut self, key: &ObjectKey, record: &Arc<RunnerRecord>, wakes: &mut Wakes) {
+        let Some(job) = key.name.strip_suffix("-runner").map(|job| key.sibling(job)) else { return };
+        let Some(object) = self.jobs.get(&job) else { return };
+        if record.started.is_some() && record.owner_uid.as_deref() == Some(object.uid()) {
+            self.last_runs.insert(job.clone(), record.clone());
+        }
+        wakes.jobs.insert(job);
     }
 
     /// A Service or Deployment called `<cluster>-scheduler` concerns that cluster.
@@ -165,6 +221,25 @@ impl Index {
         }
     }
 
+    /// A worker's Deployment concerns the group that owns it, and that group's cluster.
+    pub(super) fn deployments_changed(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<Arc<DeploymentRecord>>>,
+        wakes: &mut Wakes,
+    ) {
+        for change in changes {
+            self.legacy.settle(&change);
+            for record in change.before.iter().chain(&change.after).filter(|record| record.worker) {
+                let owner = record.owner_uid.as_ref().and_then(|uid| self.groups_by_uid.get(uid));
+                if let Some((group, object)) = owner.and_then(|key| Some((key, self.groups.get(key)?))) {
+                    wakes.groups.insert(group.clone());
+                    self.wake_cluster(cluster_of(group, object), wakes);
+                }
+            }
+            self.scheduler_part_changed([change], wakes);
+        }
+    }
+
     pub(super) fn clusters_changed(
         &self,
         changes: impl IntoIterator<Item = Change<Arc<DaskCluster>>>,
@@ -174,6 +249,10 @@ impl Index {
             if before.as_deref().map(visible_to_groups) != after.as_deref().map(visible_to_groups) {
                 let groups = self.groups_by_cluster.get(&key).into_iter().flatten();
                 wakes.groups.extend(groups.map(|name| key.sibling(name.clone())));
+                wakes.autoscalers.extend(self.autoscalers_of(&key));
+            }
+            if self.jobs.get(&key).is_some() {
+                wakes.jobs.insert(key.clone());
             }
             wakes.clusters.insert(key);
         }
@@ -208,10 +287,71 @@ impl Index {
                 self.groups_by_cluster.entry(new.clone()).or_default().insert(key.name.clone());
             }
             let by_name = key.name.strip_suffix("-default").map(|cluster| key.sibling(cluster));
+            if before.as_ref().map(|group| group.spec.worker.replicas)
+                != after.as_ref().map(|group| group.spec.worker.replicas)
+                && let Some(cluster) = &by_name
+            {
+                wakes.autoscalers.extend(self.autoscalers_of(cluster));
+            }
             for cluster in old_cluster.into_iter().chain(new_cluster).chain(by_name) {
                 self.wake_cluster(cluster, wakes);
             }
             wakes.groups.insert(key);
+        }
+    }
+
+    /// The groups whose `spec.cluster` names this cluster.
+    pub(super) fn groups_of(&self, cluster: &ObjectKey) -> Vec<ObjectKey> {
+        let names = self.groups_by_cluster.get(cluster).into_iter().flatten();
+        names.map(|name| cluster.sibling(name.clone())).collect()
+    }
+
+    pub(super) fn jobs_changed(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<Arc<DaskJob>>>,
+        wakes: &mut Wakes,
+    ) {
+        for Change { key, before, after } in changes {
+            let (old_uid, new_uid) =
+                (before.as_ref().map(Versioned::uid), after.as_ref().map(Versioned::uid));
+            if old_uid != new_uid {
+                self.last_runs.remove(&key);
+                // The pod may have been seen before its job.
+                let runner = self.pods.runner(&runner(&key)).cloned();
+                if let Some(record) = runner.filter(|record| {
+                    record.started.is_some() && new_uid.is_some() && record.owner_uid.as_deref() == new_uid
+                }) {
+                    self.last_runs.insert(key.clone(), record);
+                }
+            }
+            wakes.jobs.insert(key);
+        }
+    }
+
+    pub(super) fn autoscalers_changed(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<Arc<DaskAutoscaler>>>,
+        wakes: &mut Wakes,
+    ) {
+        for Change { key, before, after } in changes {
+            let named = |autoscaler: &Arc<DaskAutoscaler>| key.sibling(autoscaler.spec.cluster.as_str());
+            let (old, new) = (before.as_ref().map(named), after.as_ref().map(named));
+            if old != new {
+                if let Some(old) = old {
+                    if let Some(names) = self.autoscalers_by_cluster.get_mut(&old) {
+                        names.remove(&key.name);
+                        if names.is_empty() {
+                            self.autoscalers_by_cluster.remove(&old);
+                        }
+                    }
+                    self.wake_cluster(old, wakes);
+                }
+                if let Some(new) = new {
+                    self.autoscalers_by_cluster.entry(new.clone()).or_default().insert(key.name.clone());
+                    self.wake_cluster(new, wakes);
+                }
+            }
+            wakes.autoscalers.insert(key);
         }
     }
 
@@ -246,7 +386,7 @@ impl Index {
         wakes: &mut Wakes,
     ) {
         let changes = self.deployments.deliver(watch, delivery);
-        self.scheduler_part_changed(changes, wakes);
+        self.deployments_changed(changes, wakes);
     }
 
     /// Takes what the watch of the pods delivers.
@@ -271,6 +411,28 @@ impl Index {
         self.clusters_changed(changes, wakes);
     }
 
+    /// Takes what the watch of the jobs delivers.
+    pub(super) fn deliver_job(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<Arc<DaskJob>>,
+        wakes: &mut Wakes,
+    ) {
+        let changes = self.jobs.deliver(watch, delivery);
+        self.jobs_changed(changes, wakes);
+    }
+
+    /// Takes what the watch of the autoscalers delivers.
+    pub(super) fn deliver_autoscaler(
+        &mut self,
+        watch: WatchNumber,
+        delivery: Delivery<Arc<DaskAutoscaler>>,
+        wakes: &mut Wakes,
+    ) {
+        let changes = self.autoscalers.deliver(watch, delivery);
+        self.autoscalers_changed(changes, wakes);
+    }
+
     /// Takes what the watch of the worker groups delivers.
     pub(super) fn deliver_group(
         &mut self,
@@ -281,6 +443,15 @@ impl Index {
         let changes = self.groups.deliver(watch, delivery);
         self.groups_changed(changes, wakes);
     }
+}
+
+fn default_group(cluster: &ObjectKey) -> ObjectKey {
+    cluster.sibling(format!("{}-default", cluster.name))
+}
+
+/// The runner of a job, which has the name of its cluster.
+fn runner(job: &ObjectKey) -> ObjectKey {
+    job.sibling(format!("{}-runner", job.name))
 }
 
 /// The cluster that a group's `spec.cluster` names.

@@ -10,6 +10,8 @@ fn index() -> Index {
     let mut index = Index::default();
     index.clusters.add_watch(None);
     index.groups.add_watch(None);
+    index.jobs.add_watch(None);
+    index.autoscalers.add_watch(None);
     index.pods.add_watch(None);
     index.services.add_watch(None);
     index.deployments.add_watch(None);
@@ -25,6 +27,10 @@ fn list_nothing(index: &mut Index, version: u64) -> Wakes {
     index.deliver_cluster(0, Delivery::ListEnds(version), &mut wakes);
     index.deliver_group(0, Delivery::ListBegins, &mut wakes);
     index.deliver_group(0, Delivery::ListEnds(version), &mut wakes);
+    index.deliver_job(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_job(0, Delivery::ListEnds(version), &mut wakes);
+    index.deliver_autoscaler(0, Delivery::ListBegins, &mut wakes);
+    index.deliver_autoscaler(0, Delivery::ListEnds(version), &mut wakes);
     index.deliver_pod(0, Delivery::ListBegins, &mut wakes);
     index.deliver_pod(0, Delivery::ListEnds(version), &mut wakes);
     index.deliver_service(0, Delivery::ListBegins, &mut wakes);
@@ -40,7 +46,7 @@ fn key(name: &str) -> ObjectKey {
 
 fn wakes(clusters: &[&str], groups: &[&str]) -> Wakes {
     let keys = |names: &[&str]| names.iter().map(|name| key(name)).collect();
-    Wakes { clusters: keys(clusters), groups: keys(groups) }
+    Wakes { clusters: keys(clusters), groups: keys(groups), ..Wakes::default() }
 }
 
 fn metadata(name: &str, version: u64) -> Value {
@@ -312,4 +318,128 @@ fn what_is_gone_leaves_nothing_behind() {
     assert!(
         index.groups_by_cluster.is_empty() && index.groups_by_uid.is_empty() && index.unanswered.is_empty()
     );
+}
+
+fn job(name: &str, version: u64) -> DaskJob {
+    serde_json::from_value(json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskJob", "metadata": metadata(name, version),
+        "spec": {
+            "cluster": {"spec": cluster(name, version).spec},
+            "job": {"spec": {"containers": []}},
+        },
+    }))
+    .unwrap()
+}
+
+fn autoscaler(name: &str, cluster: &str, version: u64) -> DaskAutoscaler {
+    serde_json::from_value(json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskAutoscaler", "metadata": metadata(name, version),
+        "spec": {"cluster": cluster, "minimum": 0, "maximum": 1},
+    }))
+    .unwrap()
+}
+
+/// The runner of job `j`, which belongs to the job with this UID.
+fn runner_pod(owner: &str, phase: &str, version: u64) -> WirePod {
+    let labels = json!({"dask.org/cluster-name": "j", "dask.org/component": "job-runner"});
+    let mut metadata = metadata("j-runner", version);
+    metadata["labels"] = labels;
+    metadata["ownerReferences"] = json!([{"uid": owner, "controller": true}]);
+    let status = json!({"phase": phase, "startTime": "2026-01-01T00:00:00Z"});
+    serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap()
+}
+
+impl Index {
+    fn see_job(&mut self, job: Option<DaskJob>, version: u64) -> Wakes {
+        let mut wakes = Wakes::default();
+        let delivery = match job {
+            Some(job) => Delivery::Applied(ObjectKey::of(&job), Some(Arc::new(job)), version),
+            None => Delivery::Deleted(key("j"), "j-uid".into(), version),
+        };
+        self.deliver_job(0, delivery, &mut wakes);
+        wakes
+    }
+
+    fn see_autoscaler(&mut self, autoscaler: DaskAutoscaler, version: u64) -> Wakes {
+        let mut wakes = Wakes::default();
+        let applied = Delivery::Applied(ObjectKey::of(&autoscaler), Some(Arc::new(autoscaler)), version);
+        self.deliver_autoscaler(0, applied, &mut wakes);
+        wakes
+    }
+}
+
+fn woken(wakes: &Wakes) -> (Vec<&str>, Vec<&str>) {
+    (
+        wakes.jobs.iter().map(|key| &*key.name).collect(),
+        wakes.autoscalers.iter().map(|key| &*key.name).collect(),
+    )
+}
+
+#[test]
+fn a_job_is_woken_by_its_cluster_and_its_runner() {
+    let mut index = index();
+    assert_eq!(woken(&index.see_job(Some(job("j", 2)), 2)).0, ["j"]);
+    assert_eq!(woken(&index.see_cluster(cluster("j", 3))).0, ["j"]);
+    assert_eq!(woken(&index.see_cluster(cluster("other", 4))).0, [""; 0]);
+    assert_eq!(woken(&index.see_pod(&runner_pod("j-uid", "Pending", 5))).0, ["j"]);
+    let snapshot = index.job_snapshot(&key("j")).unwrap();
+    assert!(snapshot.cluster.is_some() && snapshot.last_run.is_none());
+    assert_eq!(&*snapshot.runner.unwrap().name, "j-runner");
+    assert_eq!(
+        index.cluster_snapshot(&key("j")).unwrap().runner.unwrap().owner_uid.as_deref(),
+        Some("j-uid")
+    );
+    assert_eq!(woken(&index.lose_pod("j-runner", 6)).0, ["j"]);
+    assert!(index.job_snapshot(&key("j")).unwrap().runner.is_none());
+}
+
+#[test]
+fn a_run_is_remembered_until_its_job_goes() {
+    let mut index = index();
+    index.see_job(Some(job("j", 2)), 2);
+    index.see_pod(&runner_pod("j-uid", "Running", 3));
+    index.see_pod(&runner_pod("j-uid", "Succeeded", 4));
+    index.lose_pod("j-runner", 5);
+    let last_run = index.job_snapshot(&key("j")).unwrap().last_run.unwrap();
+    assert!(last_run.phase.is_final());
+    index.see_job(None, 6);
+    assert!(index.last_runs.is_empty());
+}
+
+#[test]
+fn a_run_of_somebody_else_is_not_remembered() {
+    let mut index = index();
+    index.see_pod(&runner_pod("earlier-uid", "Running", 2));
+    index.see_job(Some(job("j", 3)), 3);
+    index.see_pod(&runner_pod("earlier-uid", "Succeeded", 4));
+    let snapshot = index.job_snapshot(&key("j")).unwrap();
+    assert!(snapshot.runner.is_some() && snapshot.last_run.is_none());
+}
+
+#[test]
+fn a_run_that_was_seen_before_its_job_counts() {
+    let mut index = index();
+    index.see_pod(&runner_pod("j-uid", "Running", 2));
+    index.see_job(Some(job("j", 3)), 3);
+    index.lose_pod("j-runner", 4);
+    assert!(index.job_snapshot(&key("j")).unwrap().last_run.is_some());
+}
+
+#[test]
+fn an_autoscaler_is_woken_by_cluster_and_group_and_the_cluster_knows_of_it() {
+    let mut index = index();
+    assert_eq!(woken(&index.see_autoscaler(autoscaler("a", "c", 2), 2)).1, ["a"]);
+    assert_eq!(woken(&index.see_cluster(cluster("c", 3))).1, ["a"]);
+    assert!(index.cluster_snapshot(&key("c")).unwrap().has_autoscaler);
+    assert_eq!(woken(&index.see_group(group("c-default", "c", 4))).1, ["a"]);
+    assert_eq!(woken(&index.see_group(group("c-default", "c", 5))).1, [""; 0], "no other number of workers");
+    assert_eq!(woken(&index.see_group(group("c-extra", "c", 6))).1, [""; 0]);
+    let snapshot = index.autoscaler_snapshot(&key("a")).unwrap();
+    assert!(snapshot.cluster.is_some() && snapshot.group.is_some());
+
+    let wakes = index.see_autoscaler(autoscaler("a", "d", 7), 7);
+    assert_eq!(wakes.clusters, [key("c")].into(), "it is not asked for any more");
+    assert!(!index.cluster_snapshot(&key("c")).unwrap().has_autoscaler);
+    assert!(index.autoscaler_snapshot(&key("a")).unwrap().cluster.is_none());
+    assert_eq!(index.autoscalers_of(&key("d")).collect::<Vec<_>>(), [key("a")]);
 }

@@ -10,7 +10,8 @@ use dask_operator_api::{DrainIntent, labels};
 use super::ObjectKey;
 use super::intern::Interner;
 use super::pod_state::PodLife;
-use super::records::{PodRecord, PodState};
+use super::records::{PodRecord, PodState, RunnerRecord};
+use super::runner;
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
 use super::wire_pod::{ContainerStatus, WirePod};
 
@@ -23,6 +24,8 @@ pub(super) struct PodEntry {
     /// Label `dask.org/workergroup-name`.
     pub(super) group: Option<Arc<str>>,
     pub(super) role: Role,
+    /// More of what is neither scheduler nor worker.
+    pub(super) runner: Option<Arc<RunnerRecord>>,
 }
 
 /// What a pod is for, by its label `dask.org/component`.
@@ -46,6 +49,7 @@ impl PodEntry {
             owner_uid: shared(&metadata.controller_uid),
             ordinal: metadata.ordinal,
             template_hash: shared(&metadata.template_hash),
+            metadata_hash: shared(&metadata.metadata_hash),
             drain: metadata.drain.as_deref().map(|value| Box::new(DrainIntent::from_annotation(value))),
             node: shared(&pod.spec.node_name),
             ip: pod.status.pod_ip.as_deref().map(Into::into),
@@ -57,15 +61,17 @@ impl PodEntry {
             restarts: life.restarts,
             last_termination: life.last_termination.map(Box::new),
         };
+        let role = match metadata.component.as_deref() {
+            Some(labels::SCHEDULER) => Role::Scheduler,
+            Some(labels::WORKER) => Role::Worker,
+            _ => Role::Other,
+        };
         Self {
-            record: Arc::new(record),
             cluster: shared(&metadata.cluster),
             group: shared(&metadata.group),
-            role: match metadata.component.as_deref() {
-                Some(labels::SCHEDULER) => Role::Scheduler,
-                Some(labels::WORKER) => Role::Worker,
-                _ => Role::Other,
-            },
+            role,
+            runner: (role == Role::Other).then(|| Arc::new(runner::record(pod, &record))),
+            record: Arc::new(record),
         }
     }
 
@@ -75,6 +81,7 @@ impl PodEntry {
         record.resource_version = other.record.resource_version;
         record == *other.record
             && (&self.cluster, &self.group, self.role) == (&other.cluster, &other.group, other.role)
+            && self.runner == other.runner
     }
 
     /// The cluster whose scheduler it is.
@@ -82,8 +89,16 @@ impl PodEntry {
         self.cluster.as_ref().filter(|_| self.role == Role::Scheduler)
     }
 
+    /// The group that the Python operator made it for.
+    fn foreign_group(&self) -> Option<&Arc<str>> {
+        self.group.as_ref().filter(|_| self.role == Role::Worker && self.record.ordinal.is_none())
+    }
+
     fn terminate(&mut self) {
         Arc::make_mut(&mut self.record).state = PodState::Terminating;
+        if let Some(runner) = &mut self.runner {
+            Arc::make_mut(runner).terminating = true;
+        }
     }
 }
 
@@ -106,6 +121,8 @@ pub(super) struct Pods {
     table: Table<PodEntry>,
     by_owner: HashMap<Arc<str>, ByName>,
     schedulers: HashMap<ObjectKey, ByName>,
+    /// Workers without an ordinal by group, which are those of the Python operator.
+    without_ordinal: HashMap<ObjectKey, ByName>,
     /// UIDs of pods whose deletion the API server accepted: whatever a late event says, they are on their way.
     deleted: HashSet<Box<str>>,
 }
@@ -123,6 +140,11 @@ impl Pods {
         self.table.iter().map(|(_, entry)| entry)
     }
 
+    /// The pod of this name, if it is neither scheduler nor worker.
+    pub(super) fn runner(&self, key: &ObjectKey) -> Option<&Arc<RunnerRecord>> {
+        self.table.get(key)?.runner.as_ref()
+    }
+
     /// Pods whose controlling owner has this UID, by name.
     pub(super) fn of_owner(&self, uid: &str) -> Vec<Arc<PodRecord>> {
         self.by_owner.get(uid).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
@@ -134,6 +156,11 @@ impl Pods {
             self.schedulers.get(cluster).into_iter().flat_map(BTreeMap::values).cloned().collect();
         pods.sort_by_key(|pod| pod.created);
         pods
+    }
+
+    /// Workers labelled for this group that have no ordinal, in order of name.
+    pub(super) fn without_ordinal(&self, group: &ObjectKey) -> Vec<Arc<PodRecord>> {
+        self.without_ordinal.get(group).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
     }
 
     pub(super) fn deliver(
@@ -153,7 +180,10 @@ impl Pods {
     /// Whether nothing is left of any pod.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let nothing_left = self.by_owner.is_empty() && self.schedulers.is_empty() && self.deleted.is_empty();
+        let nothing_left = self.by_owner.is_empty()
+            && self.schedulers.is_empty()
+            && self.without_ordinal.is_empty()
+            && self.deleted.is_empty();
         self.table.iter().next().is_none() && nothing_left
     }
 
@@ -183,11 +213,18 @@ impl Pods {
             if let Some(cluster) = before.scheduled_cluster() {
                 take(&mut self.schedulers, change.key.sibling(cluster.clone()), name);
             }
+            if let Some(group) = before.foreign_group() {
+                take(&mut self.without_ordinal, change.key.sibling(group.clone()), name);
+            }
         }
         if let Some(after) = &change.after {
             let (name, record) = (change.key.name.clone(), after.record.clone());
             if let Some(owner) = &after.record.owner_uid {
                 self.by_owner.entry(owner.clone()).or_default().insert(name.clone(), record.clone());
+            }
+            if let Some(group) = after.foreign_group() {
+                let pods = self.without_ordinal.entry(change.key.sibling(group.clone())).or_default();
+                pods.insert(name.clone(), record.clone());
             }
             if let Some(cluster) = after.scheduled_cluster() {
                 self.schedulers.entry(change.key.sibling(cluster.clone())).or_default().insert(name, record);

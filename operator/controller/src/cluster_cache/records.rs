@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use dask_operator_api::{DrainIntent, Reason};
+use dask_operator_api::labels::{COMPONENT, WORKER};
+use dask_operator_api::{DrainIntent, Reason, labels};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
@@ -23,6 +24,8 @@ pub struct PodRecord {
     pub ordinal: Option<i64>,
     /// Digest of the template it was made from; `None` on pods of the Python operator and on schedulers.
     pub template_hash: Option<Arc<str>>,
+    /// Digest of the labels and annotations it was given last; `None` as with `template_hash`.
+    pub metadata_hash: Option<Arc<str>>,
     /// That it is to be drained, and why.
     pub drain: Option<Box<DrainIntent>>,
     /// Node it was given to.
@@ -44,6 +47,14 @@ pub struct PodRecord {
     /// How a container that was restarted had ended, in words that name the pod; kept while the pod is well
     /// again, so that a restart does not go unseen.
     pub last_termination: Option<Box<PodProblem>>,
+}
+
+impl PodRecord {
+    /// Whether it works or will work: it has not ended and is not on its way out.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.state <= PodState::Ready
+    }
 }
 
 /// Where a pod is in its life.
@@ -70,7 +81,49 @@ pub struct PodProblem {
     pub message: String,
 }
 
-/// The scheduler's Deployment.
+/// A pod of a Dask cluster that is neither scheduler nor worker: in general the runner of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerRecord {
+    /// Name of the pod.
+    pub name: Box<str>,
+    /// UID of the pod.
+    pub uid: Box<str>,
+    /// UID of the controlling owner.
+    pub owner_uid: Option<Arc<str>>,
+    /// Deletion was asked for.
+    pub terminating: bool,
+    /// How far it is.
+    pub phase: RunnerPhase,
+    /// When its first container started; for one that ended without, when the kubelet took it.
+    pub started: Option<Timestamp>,
+    /// When its last container ended, once the pod has ended.
+    pub ended: Option<Timestamp>,
+    /// What is wrong with it, in words for a person.
+    pub problem: Option<PodProblem>,
+}
+
+/// How far a runner is: the pod's own phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunnerPhase {
+    /// Its containers have not started.
+    Pending,
+    /// They have, and may be started again.
+    Running,
+    /// All ended well.
+    Succeeded,
+    /// All ended, at least one not well, or the pod was taken from its node.
+    Failed,
+}
+
+impl RunnerPhase {
+    /// Whether the pod has ended for good.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// The Deployment of a scheduler, or of a worker that the Python operator made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeploymentRecord {
     /// Name.
@@ -83,6 +136,14 @@ pub struct DeploymentRecord {
     pub owner_uid: Option<String>,
     /// Deletion was asked for.
     pub terminating: bool,
+    /// Digest of the preload modules that the cluster's ConfigMap holds, if it was ever written.
+    pub telemetry: Option<String>,
+    /// Digest of the scheduler's template that it was made from; `None` on one of the Python operator.
+    pub template_hash: Option<String>,
+    /// Whether it is a worker of the Python operator, by its label `dask.org/component`.
+    pub worker: bool,
+    /// `status.replicas`: its pods, whether they can be told from others or not.
+    pub replicas: i32,
     /// Whether `spec.strategy.type` is `Recreate`.
     pub recreates: bool,
     /// Message of the condition `ReplicaFailure` while its status is True: why no pod can be made.
@@ -111,6 +172,8 @@ pub struct ServiceRecord {
 impl From<&Deployment> for DeploymentRecord {
     fn from(deployment: &Deployment) -> Self {
         let metadata = &deployment.metadata;
+        let annotation =
+            |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key).cloned());
         let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.type_.as_deref());
         let mut conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
         let failure = conditions.find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
@@ -120,6 +183,10 @@ impl From<&Deployment> for DeploymentRecord {
             resource_version: resource_version(metadata),
             owner_uid: controller_uid(metadata),
             terminating: metadata.deletion_timestamp.is_some(),
+            telemetry: annotation(labels::TELEMETRY),
+            template_hash: annotation(labels::TEMPLATE_HASH),
+            worker: metadata.labels.iter().flatten().any(|(key, value)| key == COMPONENT && value == WORKER),
+            replicas: deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             recreates: strategy == Some("Recreate"),
             replica_failure: failure.map(|condition| condition.message.clone().unwrap_or_default()),
         }
@@ -172,6 +239,7 @@ mod tests {
     fn metadata() -> Value {
         json!({
             "name": "c-scheduler", "namespace": "ns", "uid": "u", "resourceVersion": "9",
+            "annotations": {labels::TELEMETRY: "t", labels::TEMPLATE_HASH: "h"},
             "ownerReferences": [
                 {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "other"},
                 {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "cluster", "controller": true},
@@ -195,6 +263,10 @@ mod tests {
             resource_version: 9,
             owner_uid: Some("cluster".to_owned()),
             terminating: false,
+            telemetry: Some("t".to_owned()),
+            template_hash: Some("h".to_owned()),
+            worker: false,
+            replicas: 0,
             recreates: true,
             replica_failure: Some("exceeded quota: q".to_owned()),
         };
@@ -208,6 +280,15 @@ mod tests {
     fn a_deployment_without_recreate_and_failure(#[case] object: Value) {
         let record = deployment(object);
         assert_eq!((record.recreates, record.replica_failure), (false, None));
+    }
+
+    #[test]
+    fn a_worker_of_the_python_operator() {
+        let record = deployment(json!({
+            "metadata": {"name": "g-worker-1", "labels": {"dask.org/component": "worker"}},
+            "status": {"replicas": 1},
+        }));
+        assert_eq!((record.worker, record.replicas), (true, 1));
     }
 
     #[test]

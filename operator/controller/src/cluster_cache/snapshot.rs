@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
 
-use super::records::{DeploymentRecord, PodRecord, ServiceRecord};
+use super::records::{DeploymentRecord, PodRecord, RunnerRecord, ServiceRecord};
 
 /// All that is known about a cluster.
 #[derive(Clone, Debug)]
@@ -22,6 +22,10 @@ pub struct ClusterSnapshot {
     pub groups: Vec<GroupMembers>,
     /// The object called `<cluster>-default` among all groups, even if it names another cluster.
     pub default_group: Option<Arc<DaskWorkerGroup>>,
+    /// Whether a DaskAutoscaler names this cluster, so that its scheduler is to be asked how many it wants.
+    pub has_autoscaler: bool,
+    /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
+    pub runner: Option<Arc<RunnerRecord>>,
 }
 
 /// A group and the pods it controls.
@@ -31,6 +35,63 @@ pub struct GroupMembers {
     pub group: Arc<DaskWorkerGroup>,
     /// Worker pods whose controlling owner is this group, in order of name.
     pub workers: Vec<Arc<PodRecord>>,
+    /// Workers that the Python operator made, in order of name.
+    pub legacy: Vec<LegacyWorker>,
+}
+
+impl GroupMembers {
+    /// All pods of the group, whoever made them, with their marks.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<PodRecord>> {
+        self.workers.iter().chain(self.legacy.iter().flat_map(|worker| &worker.pods))
+    }
+
+    /// The number of workers that is wanted.
+    #[must_use]
+    pub fn desired(&self) -> usize {
+        usize::try_from(self.group.spec.worker.replicas).unwrap_or(0)
+    }
+
+    /// Workers that work or will work and are not marked to go.
+    #[must_use]
+    pub fn unmarked(&self) -> usize {
+        let stays = |pod: &&Arc<PodRecord>| pod.is_live() && pod.drain.is_none();
+        self.workers.iter().filter(stays).count()
+            + self.legacy.iter().filter(|worker| worker.is_live() && !worker.is_marked()).count()
+    }
+
+    /// Whether more workers are there than wanted, so that the scheduler's ranking of them is needed.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.unmarked() > self.desired()
+    }
+}
+
+/// A worker that the Python operator made: a Deployment of one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LegacyWorker {
+    /// The Deployment.
+    pub deployment: Arc<DeploymentRecord>,
+    /// Its pods: mostly one, none before it is made.
+    pub pods: Vec<Arc<PodRecord>>,
+}
+
+impl LegacyWorker {
+    /// Its pods that work or will work.
+    pub fn live_pods(&self) -> impl Iterator<Item = &Arc<PodRecord>> {
+        self.pods.iter().filter(|pod| pod.is_live())
+    }
+
+    /// Whether it works or will work.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.deployment.terminating
+    }
+
+    /// Whether all its pods are marked to go.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.live_pods().next().is_some() && self.live_pods().all(|pod| pod.drain.is_some())
+    }
 }
 
 /// All that is known about a group.
@@ -40,6 +101,32 @@ pub struct GroupSnapshot {
     pub members: GroupMembers,
     /// The cluster that `spec.cluster` names.
     pub cluster: Option<Arc<DaskCluster>>,
+    /// Pods labelled as scheduler of that cluster, oldest first.
+    pub scheduler_pods: Vec<Arc<PodRecord>>,
     /// Ordinals whose creation was sent but never answered: the pod may or may not exist.
     pub unanswered: BTreeSet<i64>,
+}
+
+/// All that is known about a job.
+#[derive(Clone, Debug)]
+pub struct JobSnapshot {
+    /// The job itself.
+    pub job: Arc<DaskJob>,
+    /// The cluster of the job's name, whoever owns it.
+    pub cluster: Option<Arc<DaskCluster>>,
+    /// The pod called `<job>-runner`, whoever owns it; unless it lacks the label of clusters.
+    pub runner: Option<Arc<RunnerRecord>>,
+    /// The runner as it was seen last after it had started, though it may be gone.
+    pub last_run: Option<Arc<RunnerRecord>>,
+}
+
+/// All that is known about an autoscaler.
+#[derive(Clone, Debug)]
+pub struct AutoscalerSnapshot {
+    /// The autoscaler itself.
+    pub autoscaler: Arc<DaskAutoscaler>,
+    /// The cluster that `spec.cluster` names.
+    pub cluster: Option<Arc<DaskCluster>>,
+    /// The default group of that cluster.
+    pub group: Option<Arc<DaskWorkerGroup>>,
 }

@@ -136,6 +136,8 @@ pub fn watch(
     namespaces.dedup();
     let mut watches = Watches { client, cache, shutdown, namespaces, tasks: JoinSet::new() };
     let scheduler = format!("{}={}", labels::COMPONENT, labels::SCHEDULER);
+    // Workers of the Python operator are Deployments.
+    let either = format!("{} in ({},{})", labels::COMPONENT, labels::SCHEDULER, labels::WORKER);
 
     watches.start(
         None,
@@ -149,6 +151,20 @@ pub fn watch(
         |index, namespace| index.groups.add_watch(namespace),
         |index, watch, received, wakes| {
             index.deliver_group(watch, received.delivery(readable), wakes);
+        },
+    );
+    watches.start(
+        None,
+        |index, namespace| index.jobs.add_watch(namespace),
+        |index, watch, received, wakes| {
+            index.deliver_job(watch, received.delivery(readable), wakes);
+        },
+    );
+    watches.start(
+        None,
+        |index, namespace| index.autoscalers.add_watch(namespace),
+        |index, watch, received, wakes| {
+            index.deliver_autoscaler(watch, received.delivery(readable), wakes);
         },
     );
     watches.start(
@@ -173,7 +189,7 @@ pub fn watch(
         },
     );
     watches.start(
-        Some(&scheduler),
+        Some(&either),
         |index, namespace| index.deployments.add_watch(namespace),
         |index, watch, received: Received<Deployment>, wakes| {
             let convert = |deployment: Deployment| {

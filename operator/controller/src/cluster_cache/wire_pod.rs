@@ -72,6 +72,7 @@ pub struct PodStatus {
     pub reason: Option<String>,
     /// The same in words.
     pub message: Option<String>,
+    start_time: Option<Time>,
     /// IP address.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
@@ -94,6 +95,12 @@ impl PodStatus {
     #[must_use]
     pub fn is(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(|condition| condition.status == "True")
+    }
+
+    /// When the kubelet took the pod.
+    #[must_use]
+    pub fn accepted(&self) -> Option<Timestamp> {
+        self.start_time.as_ref().map(|time| time.0)
     }
 
     /// Statuses of all containers, init containers first.
@@ -143,6 +150,21 @@ pub struct ContainerStatus {
 }
 
 impl ContainerStatus {
+    /// When it started first, as far as its status still tells: in this run, or in the one before.
+    #[must_use]
+    pub fn started(&self) -> Option<Timestamp> {
+        let ended =
+            [&self.last_state, &self.state].map(|state| state.terminated.as_ref()?.started_at.as_ref());
+        let runs = self.state.running.as_ref().and_then(|running| running.started_at.as_ref());
+        ended.into_iter().chain([runs]).flatten().map(|time| time.0).min()
+    }
+
+    /// When it ended, if it does not run any more.
+    #[must_use]
+    pub fn finished(&self) -> Option<Timestamp> {
+        self.state.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0)
+    }
+
     /// Whether it runs.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -157,9 +179,16 @@ pub struct ContainerState {
     /// It waits to start.
     pub waiting: Option<Waiting>,
     /// It runs.
-    pub running: Option<IgnoredAny>,
+    pub running: Option<Running>,
     /// It ended.
     pub terminated: Option<Terminated>,
+}
+
+/// Since when a container runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Running {
+    started_at: Option<Time>,
 }
 
 /// Why a container waits.
@@ -217,6 +246,8 @@ pub struct WireMeta {
     pub ordinal: Option<i64>,
     /// Annotation `kubernetes.dask.org/template-hash`.
     pub template_hash: Option<String>,
+    /// Annotation `kubernetes.dask.org/metadata-hash`.
+    pub metadata_hash: Option<String>,
     /// Annotation `kubernetes.dask.org/drain`.
     pub drain: Option<String>,
 }
@@ -279,6 +310,8 @@ struct RawAnnotations {
     ordinal: Option<String>,
     #[serde(rename = "kubernetes.dask.org/template-hash")]
     template_hash: Option<String>,
+    #[serde(rename = "kubernetes.dask.org/metadata-hash")]
+    metadata_hash: Option<String>,
     #[serde(rename = "kubernetes.dask.org/drain")]
     drain: Option<String>,
 }
@@ -311,6 +344,7 @@ impl From<RawMeta> for WireMeta {
             component: labels.component,
             ordinal: annotations.ordinal.and_then(|ordinal| ordinal.parse().ok()),
             template_hash: annotations.template_hash,
+            metadata_hash: annotations.metadata_hash,
             drain: annotations.drain,
         }
     }
@@ -365,7 +399,7 @@ mod tests {
     fn the_names_of_labels_and_annotations_are_the_apis() {
         let pod: WirePod = serde_json::from_value(json!({"metadata": {
             "labels": {labels::CLUSTER_NAME: "c", labels::WORKER_GROUP_NAME: "g", labels::COMPONENT: "worker"},
-            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::DRAIN: "d"},
+            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::METADATA_HASH: "m", labels::DRAIN: "d"},
         }}))
         .unwrap();
         assert_eq!(pod.metadata.cluster.as_deref(), Some("c"));
@@ -373,6 +407,7 @@ mod tests {
         assert_eq!(pod.metadata.component.as_deref(), Some("worker"));
         assert_eq!(pod.metadata.ordinal, Some(7));
         assert_eq!(pod.metadata.template_hash.as_deref(), Some("h"));
+        assert_eq!(pod.metadata.metadata_hash.as_deref(), Some("m"));
         assert_eq!(pod.metadata.drain.as_deref(), Some("d"));
     }
 }

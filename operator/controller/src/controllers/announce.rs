@@ -16,19 +16,20 @@ pub struct Announcement {
     pub warning: bool,
 }
 
-/// The conditions whose reason became, or ceased to be, a problem. `Ready` only sums up the others.
+/// The conditions whose reason became, or ceased to be, a problem, and what keeps workers that should go. `Ready` only
+/// sums up the others, and of `SchedulerReachable` the link tells when it lasts.
 #[must_use]
 pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcement> {
-    let summary: &str = ConditionType::Ready.into();
+    let elsewhere = [ConditionType::Ready, ConditionType::SchedulerReachable].map(<&str>::from);
     let mut news = Vec::new();
-    for condition in after.iter().filter(|condition| condition.type_ != summary) {
+    for condition in after.iter().filter(|condition| !elsewhere.contains(&condition.type_.as_str())) {
         let old = before.iter().find(|old| old.type_ == condition.type_);
-        if old.is_some_and(|old| old.reason == condition.reason) {
+        if old.is_some_and(|old| old.reason == condition.reason && !is_another_restart(old, condition)) {
             continue;
         }
         let was_problem = old.and_then(reason).is_some_and(Reason::is_problem);
         if let Some(reason) = reason(condition)
-            && (reason.is_problem() || was_problem)
+            && (reason.is_problem() || was_problem || explains_a_wait(reason))
         {
             news.push(Announcement {
                 reason,
@@ -38,6 +39,19 @@ pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcem
         }
     }
     news
+}
+
+/// No problem, but somebody may wonder why a worker is still there, or why an edit has no effect.
+fn explains_a_wait(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Draining | Reason::WorkerProtected | Reason::DrainUnconfirmed | Reason::SchedulerOutdated
+    )
+}
+
+/// Each restart of a scheduler is told, though the condition stays the same: its message has the time.
+fn is_another_restart(old: &Condition, new: &Condition) -> bool {
+    reason(new) == Some(Reason::SchedulerRestarted) && old.message != new.message
 }
 
 fn reason(condition: &Condition) -> Option<Reason> {
@@ -69,6 +83,28 @@ mod tests {
         );
         let same = announcements(&conditions(Reason::ImagePullFailed), &conditions(Reason::ImagePullFailed));
         assert_eq!(same, []);
+    }
+
+    #[test]
+    fn a_drain_is_news_without_being_a_problem() {
+        for reason in [Reason::Draining, Reason::WorkerProtected, Reason::DrainUnconfirmed] {
+            let news = announcements(&[], &conditions(reason));
+            assert_eq!(news.iter().map(|n| (n.reason, n.warning)).collect::<Vec<_>>(), [(reason, false)]);
+        }
+        assert_eq!(announcements(&conditions(Reason::Draining), &conditions(Reason::AtDesiredSize)), []);
+    }
+
+    #[test]
+    fn every_restart_of_a_scheduler_is_told() {
+        let now = Time(Timestamp::UNIX_EPOCH);
+        let restarted = |message: &str| {
+            Conditions::new(&[], Some(1), &now)
+                .set(ConditionType::SchedulerLostState, Some(true), Reason::SchedulerRestarted, message)
+                .build()
+        };
+        let (one, two) = (restarted("at 1"), restarted("at 2"));
+        assert_eq!(announcements(&one, &two)[0].message, "at 2");
+        assert_eq!(announcements(&two, &two), []);
     }
 
     #[test]

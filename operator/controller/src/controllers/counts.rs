@@ -15,7 +15,7 @@ pub struct WorkerCounts {
     pub starting: i32,
     /// Ready.
     pub ready: i32,
-    /// Of the pending, starting and ready ones, those that are being drained.
+    /// Marked to go, but working still.
     pub draining: i32,
     /// Ended for good.
     pub failed: i32,
@@ -29,18 +29,35 @@ impl WorkerCounts {
         let mut counts = Self::default();
         for worker in workers {
             *match worker.state {
+                _ if worker.is_live() && worker.drain.is_some() => &mut counts.draining,
                 PodState::Pending => &mut counts.pending,
                 PodState::Starting => &mut counts.starting,
                 PodState::Ready => &mut counts.ready,
                 PodState::Failed => &mut counts.failed,
                 PodState::Terminating => &mut counts.terminating,
             } += 1;
-            counts.draining += i32::from(worker.drain.is_some() && worker.state <= PodState::Ready);
         }
         counts
     }
 
-    /// Pods that work or will work: all but those that ended or are on their way out.
+    /// Counts a group's workers; one that the Python operator made counts once, whatever pods it has.
+    #[must_use]
+    pub fn of_group(members: &GroupMembers) -> Self {
+        let mut counts = Self::of(members.workers.iter().map(AsRef::as_ref));
+        for worker in &members.legacy {
+            let furthest = worker.live_pods().max_by_key(|pod| pod.state);
+            *match furthest.map(|pod| pod.state) {
+                _ if !worker.is_live() => &mut counts.terminating,
+                _ if worker.is_marked() => &mut counts.draining,
+                Some(PodState::Ready) => &mut counts.ready,
+                Some(PodState::Starting) => &mut counts.starting,
+                _ => &mut counts.pending,
+            } += 1;
+        }
+        counts
+    }
+
+    /// Workers that work or will work: all but those that ended or are to go.
     #[must_use]
     pub fn live(&self) -> i32 {
         self.pending + self.starting + self.ready
@@ -51,7 +68,7 @@ impl WorkerCounts {
 /// pending, so that the status does not change with every pod that is created.
 #[must_use]
 pub fn group_counts(members: &GroupMembers) -> GroupCounts {
-    let counts = WorkerCounts::of(members.workers.iter().map(AsRef::as_ref));
+    let counts = WorkerCounts::of_group(members);
     let desired = members.group.spec.worker.replicas;
     GroupCounts {
         name: members.group.name_any(),

@@ -2,11 +2,15 @@
 //! observe → decide → apply → status, of which only apply and the final status write touch the API.
 
 pub mod announce;
+pub mod autoscaler;
 pub mod cluster;
 pub mod counts;
 pub mod group;
+pub mod job;
+mod kopf;
 pub mod obstacle;
 pub mod reconcile;
 pub mod status_writer;
+pub mod takeover;
 
 pub use obstacle::{Obstacle, Obstacles};

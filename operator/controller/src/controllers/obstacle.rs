@@ -89,6 +89,18 @@ impl Obstacles {
         wait
     }
 
+    /// Remembers what was seen to stand in the way; since it is looked at anew each time, it bars no try.
+    pub fn observed(&self, key: &ObjectKey, generation: Option<i64>, obstacle: Obstacle, now: Timestamp) {
+        let entry = Entry { obstacle, generation, refusals: 0, retry_at: now };
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), entry);
+    }
+
+    /// What stood in the way last, until it is cleared.
+    pub fn last(&self, key: &ObjectKey) -> Option<Obstacle> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(key).map(|entry| entry.obstacle.clone())
+    }
+
     /// The object's writes went through, or it is gone.
     pub fn clear(&self, key: &ObjectKey) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(key);

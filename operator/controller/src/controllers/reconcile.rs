@@ -61,6 +61,19 @@ impl Status for dask_operator_api::DaskClusterStatus {
     }
 }
 
+/// Exactly five keys: clients compare the whole object.
+impl Status for dask_operator_api::DaskJobStatus {
+    fn conditions(&self) -> &[Condition] {
+        &[]
+    }
+}
+
+impl Status for dask_operator_api::autoscaler::DaskAutoscalerStatus {
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
+
 impl Status for dask_operator_api::DaskWorkerGroupStatus {
     fn conditions(&self) -> &[Condition] {
         &self.conditions

@@ -14,6 +14,12 @@ pub fn of_worker(name: &str, scheduler: &SchedulerAddress) -> Vec<EnvVar> {
     vec![variable(WORKER_NAME, name), variable(SCHEDULER_ADDRESS, &scheduler.to_string())]
 }
 
+/// Variables of a job's runner.
+#[must_use]
+pub fn of_runner(scheduler: &SchedulerAddress) -> Vec<EnvVar> {
+    vec![variable(SCHEDULER_ADDRESS, &scheduler.to_string())]
+}
+
 fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use dask_operator_api::labels::{self, inherited_annotations};
-use dask_operator_api::{DaskCluster, DaskWorkerGroup, TemplateMetadata};
+use dask_operator_api::{DaskCluster, DaskJob, DaskWorkerGroup, TemplateMetadata};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
+
+use crate::digest;
 
 type Map = BTreeMap<String, String>;
 
@@ -24,8 +26,28 @@ pub fn of_default_group(cluster: &DaskCluster, name: &str) -> ObjectMeta {
     of_child(cluster, name, cluster.spec.worker.metadata.as_ref(), &base)
 }
 
-fn of_child(
-    cluster: &DaskCluster,
+/// Metadata of the ConfigMap of a cluster: no component, by which clients count objects.
+#[must_use]
+pub fn of_config(cluster: &DaskCluster, name: &str) -> ObjectMeta {
+    let base = Map::from([(labels::CLUSTER_NAME.to_owned(), cluster.name_any())]);
+    of_child(cluster, name, None, &base)
+}
+
+/// Metadata of a job's cluster: job < template < the cluster's name.
+#[must_use]
+pub fn of_job_cluster(job: &DaskJob, name: &str) -> ObjectMeta {
+    let base = Map::from([(labels::CLUSTER_NAME.to_owned(), name.to_owned())]);
+    of_child(job, name, job.spec.cluster.metadata.as_ref(), &base)
+}
+
+/// Metadata of a job's runner: job < template < base labels.
+#[must_use]
+pub fn of_runner(job: &DaskJob, name: &str) -> ObjectMeta {
+    of_child(job, name, job.spec.job.metadata.as_ref(), &base_labels(&job.name_any(), labels::JOB_RUNNER))
+}
+
+fn of_child<K: Resource<DynamicType = ()>>(
+    cluster: &K,
     name: &str,
     template: Option<&TemplateMetadata>,
     base: &Map,
@@ -48,20 +70,26 @@ pub fn of_worker(group: &DaskWorkerGroup, cluster: &DaskCluster, name: &str, ord
     let mut base = base_labels(&cluster.name_any(), labels::WORKER);
     base.insert(labels::WORKER_GROUP_NAME.to_owned(), group.name_any());
     let mut annotations = annotations(group.meta(), template).unwrap_or_default();
+    let labels =
+        layered(&[Some(cluster.labels()), Some(group.labels()), template_labels(template), Some(&base)]);
+    annotations.insert(labels::METADATA_HASH.to_owned(), digest(&labels, &annotations));
     annotations.insert(labels::ORDINAL.to_owned(), ordinal.to_owned());
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: group.namespace(),
-        labels: Some(layered(&[
-            Some(cluster.labels()),
-            Some(group.labels()),
-            template_labels(template),
-            Some(&base),
-        ])),
+        labels: Some(labels),
         annotations: Some(annotations),
         owner_references: owner(group).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
+}
+
+/// Digest of labels and annotations, to see that they were edited.
+#[must_use]
+pub fn digest(labels: &Map, annotations: &Map) -> String {
+    let lines =
+        |map: &Map| map.iter().map(|(key, value)| format!("{key}={value:?}")).collect::<Vec<_>>().join("\n");
+    digest::of_text(&format!("{}\n\n{}", lines(labels), lines(annotations)))
 }
 
 /// The reference that makes an object a child of `owner`; `None` while the owner is not stored.
@@ -174,6 +202,46 @@ mod tests {
     }
 
     #[test]
+    fn cluster_and_runner_of_a_job() {
+        let job: DaskJob = serde_json::from_value(json!({
+            "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskJob",
+            "metadata": {
+                "name": "job", "namespace": "ns", "uid": "job-uid",
+                "labels": {"team": "a", "level": "job"},
+                "annotations": {"note": "job", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+            },
+            "spec": {
+                "cluster": {
+                    "metadata": {"labels": {"level": "cluster"}, "annotations": {"note": "cluster"}},
+                    "spec": cluster().spec,
+                },
+                "job": {
+                    "metadata": {"labels": {"level": "runner"}, "annotations": {"more": "x"}},
+                    "spec": {"containers": [{"name": "job"}]},
+                },
+            },
+        }))
+        .unwrap();
+        let meta = of_job_cluster(&job, "job");
+        let labels = [("dask.org/cluster-name", "job"), ("level", "cluster"), ("team", "a")];
+        assert_eq!(meta.labels.unwrap(), map(&labels));
+        assert_eq!(meta.annotations.unwrap(), map(&[("note", "cluster")]));
+        let meta = of_runner(&job, "job-runner");
+        assert_eq!(
+            meta.labels.unwrap(),
+            map(&[
+                ("dask.org/cluster-name", "job"),
+                ("dask.org/component", "job-runner"),
+                ("level", "runner"),
+                ("sidecar.istio.io/inject", "false"),
+                ("team", "a"),
+            ])
+        );
+        assert_eq!(meta.annotations.unwrap(), map(&[("more", "x"), ("note", "job")]));
+        assert_eq!(meta.owner_references.unwrap()[0].kind, "DaskJob");
+    }
+
+    #[test]
     fn worker_of_another_group_takes_the_clusters_labels_but_not_its_annotations() {
         let group = group(&json!({"team": "b"}));
         let meta = of_worker(&group, &cluster(), "simple-gpu-worker-1", "1");
@@ -188,7 +256,18 @@ mod tests {
                 ("test-label", "cluster"),
             ])
         );
-        assert_eq!(meta.annotations.clone().unwrap(), map(&[("kubernetes.dask.org/ordinal", "1")]));
+        let annotations = meta.annotations.unwrap();
+        let keys: Vec<&str> = annotations.keys().map(String::as_str).collect();
+        assert_eq!(keys, [labels::METADATA_HASH, labels::ORDINAL]);
         assert_eq!(meta.owner_references.unwrap()[0].kind, "DaskWorkerGroup");
+    }
+
+    #[test]
+    fn digests_tell_labels_from_annotations_and_keys_from_values() {
+        let (none, one) = (map(&[]), map(&[("a", "b")]));
+        let digests = [digest(&none, &none), digest(&one, &none), digest(&none, &one), digest(&one, &one)];
+        let different: std::collections::BTreeSet<_> = digests.iter().collect();
+        assert_eq!(different.len(), 4);
+        assert_ne!(digest(&map(&[("a", "1\nb=2")]), &none), digest(&map(&[("a", "1"), ("b", "2")]), &none));
     }
 }

@@ -1,5 +1,7 @@
 //! What the pods of schedulers and workers have in common, one concern a file.
 
 pub mod env;
+pub mod invocation;
 pub mod metadata;
 pub mod probes;
+pub mod telemetry;

@@ -42,8 +42,23 @@ pub(super) const KINDS: [Kind; 4] = [
             "status.selector",
         ],
     },
-    Kind { plural: "daskjobs", subresources: &["status"], fields: &[] },
-    Kind { plural: "daskautoscalers", subresources: &[], fields: &[] },
+    Kind {
+        plural: "daskjobs",
+        subresources: &["status"],
+        fields: &[
+            "spec.cluster.metadata",
+            "status.clusterName",
+            "status.endTime",
+            "status.jobRunnerPodName",
+            "status.jobStatus",
+            "status.startTime",
+        ],
+    },
+    Kind {
+        plural: "daskautoscalers",
+        subresources: &["status"],
+        fields: &["status.conditions", "status.observedGeneration"],
+    },
 ];
 
 /// Verbs on a resource.
@@ -82,14 +97,19 @@ const fn right(
 const DASK: &str = dask_operator_api::GROUP;
 
 /// The rights that the operator needs in every namespace that it watches.
-pub const RIGHTS: [Right; 7] = [
-    right(DASK, "daskclusters", "", &["list", "watch"]),
+pub const RIGHTS: [Right; 12] = [
+    right(DASK, "daskclusters", "", &["list", "watch", "create", "patch", "delete"]),
     right(DASK, "daskclusters", "status", &["patch"]),
     right(DASK, "daskworkergroups", "", &["list", "watch", "create", "patch"]),
     right(DASK, "daskworkergroups", "status", &["patch"]),
-    right("", "pods", "", &["get", "list", "watch", "create", "delete"]),
+    right("", "pods", "", &["get", "list", "watch", "create", "patch", "delete"]),
     right("", "services", "", &["get", "list", "watch", "create", "patch"]),
-    right("apps", "deployments", "", &["get", "list", "watch", "create", "patch"]),
+    right("apps", "deployments", "", &["get", "list", "watch", "create", "patch", "delete"]),
+    right("", "configmaps", "", &["get", "create", "patch"]),
+    right(DASK, "daskjobs", "", &["list", "watch", "patch"]),
+    right(DASK, "daskjobs", "status", &["patch"]),
+    right(DASK, "daskautoscalers", "", &["list", "watch", "patch"]),
+    right(DASK, "daskautoscalers", "status", &["patch"]),
 ];
 
 /// The right to publish Events, without which the operator works silently.

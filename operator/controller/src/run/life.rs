@@ -12,9 +12,10 @@ use tracing::{info, warn};
 use super::RunError;
 use crate::cluster_cache::{Scope, watch};
 use crate::context::Context;
-use crate::controllers::{cluster, group};
+use crate::controllers::{autoscaler, cluster, group, job};
 use crate::leader::Election;
 use crate::preflight::{Findings, Inspections};
+use crate::scheduler_link;
 use crate::web::health::Heartbeat;
 
 /// Longest time for running reconciliations to finish after the stop was asked for.
@@ -65,6 +66,9 @@ impl Life {
         let (cache, context) = (&self.context.cache, &self.context);
         controllers.spawn(cluster::run(cache.cluster_store(), context.clone(), stop.clone()));
         controllers.spawn(group::run(cache.group_store(), context.clone(), stop.clone()));
+        controllers.spawn(scheduler_link::run(self.client.clone(), context.clone(), stop.clone()));
+        controllers.spawn(job::run(cache.job_store(), context.clone(), stop.clone()));
+        controllers.spawn(autoscaler::run(cache.autoscaler_store(), context.clone(), stop.clone()));
         info!("started");
 
         let ended = tokio::select! {

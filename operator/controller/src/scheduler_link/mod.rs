@@ -3,8 +3,26 @@
 //! One task per cluster polls its scheduler outside of the reconciliations and publishes what it heard as a
 //! [`LinkView`]. A scheduler that does not answer changes nothing: the last [`Sample`] stays, with its age.
 
+mod connect;
+mod drain;
+mod drain_executor;
+mod drains;
+mod interest;
+mod link;
+mod manager;
+mod news;
+mod poll;
+mod questions;
+mod reachability;
 mod registry;
+mod roster;
+mod situation;
+mod target;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod view;
 
+pub use manager::run;
+pub use reachability::reachability;
 pub use registry::SchedulerLinks;
 pub use view::{DrainProgress, Idleness, LinkFailure, LinkView, Member, Members, Sample, Source};

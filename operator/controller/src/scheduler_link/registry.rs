@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dask_operator_api::Reason;
+
 use super::view::LinkView;
 use crate::cluster_cache::ObjectKey;
 
@@ -27,6 +29,20 @@ impl SchedulerLinks {
     /// The cluster is gone.
     pub fn forget(&self, cluster: &ObjectKey) {
         self.views().remove(cluster);
+    }
+
+    /// Links by what they are like, for metrics.
+    #[must_use]
+    pub fn states(&self) -> Vec<(&'static str, usize)> {
+        let (mut answering, mut failing, mut not_running) = (0, 0, 0);
+        for view in self.views().values() {
+            match &view.failure {
+                None => answering += 1,
+                Some(failure) if failure.reason == Reason::SchedulerNotRunning => not_running += 1,
+                Some(_) => failing += 1,
+            }
+        }
+        vec![("answering", answering), ("failing", failing), ("not_running", not_running)]
     }
 
     fn views(&self) -> MutexGuard<'_, HashMap<ObjectKey, Arc<LinkView>>> {

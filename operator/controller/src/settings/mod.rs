@@ -8,6 +8,7 @@ mod identity;
 mod logging;
 mod namespaces;
 mod probe_server;
+mod scheduler_access;
 mod worker_allocation;
 
 use std::ffi::OsString;
@@ -19,8 +20,10 @@ pub use cli::{Cli, Command};
 pub use logging::{EventLevel, LogFormat};
 pub use namespaces::{NamespaceSelection, NamespaceSelector};
 pub use probe_server::ProbeServer;
+pub use scheduler_access::SchedulerAccess;
 
 use crate::controllers::group::WorkerAllocation;
+use crate::pods::telemetry::Telemetry;
 
 /// Settings of `dask-operator run`. [`Settings::from_arguments`] makes one from arguments alone.
 #[derive(Args, Clone, Debug)]
@@ -70,6 +73,19 @@ pub struct Settings {
     )]
     pub worker_batch_delay: Duration,
 
+    /// Mount modules into the pods of clusters that make schedulers cheap to ask and let workers drain at SIGTERM
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true",
+        value_parser = logging::boolean,
+        action = ArgAction::Set
+    )]
+    pub telemetry: bool,
+
     /// Publish Events
     #[arg(
         long,
@@ -95,6 +111,17 @@ pub struct Settings {
     /// Calls to the API server that may be under way at once
     #[arg(long, value_name = "NUMBER", default_value = "32", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub max_in_flight: u16,
+
+    /// How schedulers are reached: `direct`, by the address of their pod or Service; `port-forward`, through the API
+    /// server; or `auto`, which is direct for an operator that runs in the cluster
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "DASK_OPERATOR_SCHEDULER_ACCESS",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub scheduler_access: SchedulerAccess,
 
     /// Threads that do the work
     #[arg(
@@ -204,6 +231,12 @@ impl Settings {
             batch_size: self.worker_batch_size.and_then(|size| size.0),
             delay: self.worker_batch_delay,
         }
+    }
+
+    /// Whether pods get the preload modules.
+    #[must_use]
+    pub fn telemetry(&self) -> Telemetry {
+        Telemetry::new(self.telemetry)
     }
 
     /// Which namespaces to watch.

@@ -27,7 +27,7 @@ fn defaults() {
     assert_eq!(settings.namespaces(), NamespaceSelection::All);
     assert!(settings.leader_election());
     assert_eq!(settings.worker_allocation(), WorkerAllocation { batch_size: None, delay: Duration::ZERO });
-    assert!(settings.events_enabled);
+    assert!(settings.events_enabled && settings.telemetry().is_on());
     assert_eq!(settings.events_level, EventLevel::Normal);
     assert_eq!(settings.max_in_flight, 32);
     assert_eq!(settings.log_filter(), "info");

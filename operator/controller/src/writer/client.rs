@@ -186,7 +186,38 @@ impl Writer {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        self.delete_if::<K>(key, Preconditions { uid: Some(uid.to_owned()), resource_version: None }, lane)
+            .await
+    }
+
+    /// Deletes the object with this name and UID if it is still this version.
+    ///
+    /// # Errors
+    /// As [`Self::delete`]; a `Conflict` mostly means that it has changed since.
+    pub async fn delete_version<K>(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        version: u64,
+        lane: Lane,
+    ) -> Result<Deletion, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let preconditions =
+            Preconditions { uid: Some(uid.to_owned()), resource_version: Some(version.to_string()) };
+        self.delete_if::<K>(key, preconditions, lane).await
+    }
+
+    async fn delete_if<K>(
+        &self,
+        key: &ObjectKey,
+        preconditions: Preconditions,
+        lane: Lane,
+    ) -> Result<Deletion, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
         let request = requests::<K>(key).delete(&key.name, &params);
         match self

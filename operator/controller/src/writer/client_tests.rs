@@ -216,6 +216,16 @@ async fn only_the_meant_object_is_deleted(#[case] answer: Answer, #[case] expect
 }
 
 #[tokio::test]
+async fn only_the_meant_version_is_deleted() {
+    let api = Api::default();
+    let answer = failure(409, "Conflict", "the ResourceVersion in the precondition does not match");
+    let result = writer(&api, answer).delete_version::<Pod>(&key(), "uid-1", 7, Lane::Bulk).await;
+    assert!(matches!(result, Err(WriteError::Conflict { .. })), "{result:?}");
+    let preconditions = json!({"uid": "uid-1", "resourceVersion": "7"});
+    assert_eq!(api.asked.lock().unwrap()[0].body["preconditions"], preconditions);
+}
+
+#[tokio::test]
 async fn reading_is_a_call_like_others() {
     let api = Api::default();
     let writer = writer(&api, Answer::With(200, pod()));

@@ -2,19 +2,22 @@
 
 use dask_operator_api::{DaskCluster, DaskWorkerGroup};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tracing::info;
 
+use super::build;
 use super::decide::name_taken;
 use super::plan::ClusterPlan;
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::refusal;
+use crate::pods::telemetry;
 use crate::writer::{Creation, Lane, WriteError};
 
 /// What ends the writing early.
@@ -65,6 +68,14 @@ async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Resu
     let scheduler = key.sibling(format!("{}-scheduler", key.name));
     let group = key.sibling(format!("{}-default", key.name));
     let (writer, cache) = (&ctx.writer, &ctx.cache);
+    if let Some(wanted) = &plan.config_map {
+        let existing = create(ctx, cluster, &**wanted).await?;
+        if !telemetry::is_current(existing.data.as_ref()) {
+            let patch = json!({"data": wanted.data});
+            writer.merge_patch::<ConfigMap>(&ObjectKey::of(&**wanted), &patch, Lane::Urgent).await?;
+        }
+        info!(cluster = %key, "preload modules stored");
+    }
     if let Some(service) = &plan.service {
         let service = create(ctx, cluster, &**service).await?;
         cache.created_service(&service);
@@ -84,6 +95,13 @@ async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Resu
         let deployment: Deployment = writer.merge_patch(&scheduler, patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %key, deployment = %scheduler.name, "scheduler deployment updated");
+    }
+    if let Some(roll) = &plan.roll {
+        let live: Deployment = writer.get(&scheduler, Lane::Urgent).await?;
+        let patch = build::template_patch(&live, &roll.wanted);
+        let deployment: Deployment = writer.merge_patch(&scheduler, &patch, Lane::Urgent).await?;
+        cache.created_deployment(&deployment);
+        info!(cluster = %key, deployment = %scheduler.name, "scheduler is made anew from its edited template");
     }
     // Groups are watched whatever their labels are, so one that exists already is seen there.
     if let Some(group) = &plan.default_group

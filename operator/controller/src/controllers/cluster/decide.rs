@@ -1,23 +1,46 @@
 //! What a cluster needs next. Pure: no client, no clock.
 
-use dask_operator_api::labels::PROPAGATED_REPLICAS;
-use dask_operator_api::{ClusterName, DaskCluster, DaskWorkerGroup, Reason};
+use std::time::Duration;
+
+use dask_operator_api::labels::{
+    METADATA_HASH, PROPAGATED_KEYS, PROPAGATED_REPLICAS, PROPAGATED_TEMPLATE, TELEMETRY, TEMPLATE_HASH,
+};
+use dask_operator_api::{ClusterName, DaskCluster, DaskWorkerGroup, Reason, SchedulerUpdate};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::build;
-use super::plan::ClusterPlan;
-use crate::cluster_cache::records::{DeploymentRecord, ServiceRecord};
+use super::plan::{ClusterPlan, SchedulerRoll};
+use super::updating;
+use crate::cluster_cache::records::ServiceRecord;
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::obstacle::StandingRefusal;
+use crate::pods::telemetry::{self, Telemetry};
+use crate::scheduler_link::LinkView;
+use crate::writer::diff;
+
+/// How soon to look again for a scheduler that is to be restarted when it has nothing to do.
+const IDLE_POLL: Duration = Duration::from_secs(5);
+
+/// What is known besides the watched objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// A write that was refused and is not to be tried again yet.
+    pub standing: Option<&'a StandingRefusal>,
+    /// Whether pods get the preload modules.
+    pub telemetry: Telemetry,
+    /// What is known from the scheduler.
+    pub link: &'a LinkView,
+}
 
 /// Decides what to write for a cluster.
 ///
 /// The scheduler's objects come before the default group, so that workers cannot take the room that a quota
-/// leaves for the scheduler.
+/// leaves for the scheduler; the ConfigMap that pods mount comes before them all.
 #[must_use]
-pub fn decide(snapshot: &ClusterSnapshot, standing: Option<&StandingRefusal>) -> ClusterPlan {
+pub fn decide(snapshot: &ClusterSnapshot, inputs: &Inputs, now: Timestamp) -> ClusterPlan {
     let cluster = &*snapshot.cluster;
     if cluster.metadata.deletion_timestamp.is_some() {
         return ClusterPlan::default();
@@ -31,7 +54,7 @@ pub fn decide(snapshot: &ClusterSnapshot, standing: Option<&StandingRefusal>) ->
             };
         }
     };
-    if let Some(refusal) = standing {
+    if let Some(refusal) = inputs.standing {
         return ClusterPlan {
             obstacle: Some(refusal.obstacle.clone()),
             requeue_after: Some(refusal.wait),
@@ -40,7 +63,7 @@ pub fn decide(snapshot: &ClusterSnapshot, standing: Option<&StandingRefusal>) ->
     }
     let mut plan = ClusterPlan::default();
     decide_service(snapshot.service.as_deref(), cluster, &name, &mut plan);
-    decide_deployment(snapshot.deployment.as_deref(), cluster, &name, &mut plan);
+    decide_deployment(snapshot, &name, inputs, now, &mut plan);
     decide_default_group(snapshot.default_group.as_deref(), cluster, &name, &mut plan);
     plan
 }
@@ -66,13 +89,16 @@ fn decide_service(
 }
 
 fn decide_deployment(
-    live: Option<&DeploymentRecord>,
-    cluster: &DaskCluster,
+    snapshot: &ClusterSnapshot,
     name: &ClusterName,
+    inputs: &Inputs,
+    now: Timestamp,
     plan: &mut ClusterPlan,
 ) {
-    let Some(live) = live else {
-        plan.deployment = Some(Box::new(build::scheduler_deployment(cluster, name)));
+    let (cluster, telemetry) = (&*snapshot.cluster, inputs.telemetry);
+    let Some(live) = snapshot.deployment.as_deref() else {
+        plan.config_map = telemetry.is_on().then(|| Box::new(telemetry::config_map(cluster)));
+        plan.deployment = Some(Box::new(build::scheduler_deployment(cluster, name, telemetry)));
         return;
     };
     if live.terminating {
@@ -80,11 +106,32 @@ fn decide_deployment(
     }
     if live.owner_uid.as_deref() != cluster.metadata.uid.as_deref() {
         plan.obstacle = Some(name_taken("Deployment", &live.name, live.owner_uid.as_deref()));
-    } else if !live.recreates {
-        // Made by dask-kubernetes; changing the strategy alone restarts nothing.
-        plan.deployment_patch =
-            Some(json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}));
+        return;
     }
+    let mut patch = json!({});
+    if !live.recreates {
+        // Made by dask-kubernetes; changing the strategy alone restarts nothing.
+        patch["spec"]["strategy"] = json!({"type": "Recreate", "rollingUpdate": null});
+    }
+    // The ConfigMap is not watched: the Deployment remembers what it holds.
+    if telemetry.is_on() && live.telemetry.as_deref() != Some(telemetry::modules_digest()) {
+        plan.config_map = Some(Box::new(telemetry::config_map(cluster)));
+        patch["metadata"]["annotations"][TELEMETRY] = json!(telemetry::modules_digest());
+    }
+    if live.template_hash.is_none() {
+        // Adopted as it is: only later edits count.
+        if let Some(hash) = updating::scheduler_hash(cluster) {
+            patch["metadata"]["annotations"][TEMPLATE_HASH] = json!(hash);
+        }
+    } else if updating::is_outdated(live, cluster) {
+        if updating::may_restart(snapshot, inputs.link, now) {
+            let wanted = Box::new(build::scheduler_deployment(cluster, name, telemetry));
+            plan.roll = Some(SchedulerRoll { wanted });
+        } else if cluster.spec.update_policy().scheduler() == SchedulerUpdate::WhenIdle {
+            plan.requeue_after = Some(IDLE_POLL);
+        }
+    }
+    plan.deployment_patch = patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch);
 }
 
 fn decide_default_group(
@@ -105,28 +152,57 @@ fn decide_default_group(
     if let Some(owner) = earlier {
         plan.obstacle = Some(name_taken("DaskWorkerGroup", &live.name_any(), Some(&owner.uid)));
     } else if live.spec.cluster == cluster.name_any() {
-        plan.default_group_patch = default_group_patch(live, cluster);
+        plan.default_group_patch = default_group_patch(live, cluster, name);
     } else {
         plan.obstacle = Some(name_taken("DaskWorkerGroup", &live.name_any(), None));
     }
 }
 
-/// Hands a *change* of the cluster's number of workers on to the default group.
+/// Hands a *change* of the cluster's number of workers, worker template or labels on to the default group.
 ///
-/// Clients scale the group, not the cluster, so the cluster's number counts only when it is edited. The number
-/// that was handed on last is kept on the group and written together with the group's own, so that a stop
-/// between the two is impossible. A group that was made by dask-kubernetes has none: it is adopted as it is.
-fn default_group_patch(group: &DaskWorkerGroup, cluster: &DaskCluster) -> Option<Value> {
-    let wanted = cluster.spec.worker.replicas;
-    let mut patch = json!({});
-    let propagated = group.annotations().get(PROPAGATED_REPLICAS);
-    if propagated.is_none_or(|number| *number != wanted.to_string()) {
-        patch["metadata"]["annotations"][PROPAGATED_REPLICAS] = json!(wanted.to_string());
-        if propagated.is_some() && group.spec.worker.replicas != wanted {
-            patch["spec"]["worker"]["replicas"] = json!(wanted);
+/// Clients scale and edit the group, not the cluster, so what the cluster says counts only when it is edited. What
+/// was handed on last is kept on the group and written together with what it is about, so that a stop between the two
+/// is impossible. A group that was made by dask-kubernetes has none of it: it is adopted as it is.
+fn default_group_patch(group: &DaskWorkerGroup, cluster: &DaskCluster, name: &ClusterName) -> Option<Value> {
+    let wanted = build::default_group(cluster, name);
+    let (before, mut after) = (json!(group), json!(group));
+    let mut hand_on = |key: &str, change: &mut dyn FnMut(&mut Value)| {
+        let (old, new) = (group.annotations().get(key), wanted.annotations().get(key));
+        if old == new {
+            return;
         }
-    }
-    patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch)
+        after["metadata"]["annotations"][key] = json!(new);
+        if old.is_some() {
+            change(&mut after);
+        }
+    };
+    hand_on(PROPAGATED_REPLICAS, &mut |after| {
+        after["spec"]["worker"]["replicas"] = json!(wanted.spec.worker.replicas);
+    });
+    hand_on(PROPAGATED_TEMPLATE, &mut |after| {
+        after["spec"]["worker"]["spec"] = json!(wanted.spec.worker.spec);
+        after["spec"]["worker"]["metadata"] = json!(wanted.spec.worker.metadata);
+    });
+    hand_on(METADATA_HASH, &mut |after| {
+        // A key that was handed on and is gone goes, or every later worker had it; others' keys stay.
+        let handed_on = group.annotations().get(PROPAGATED_KEYS).map(String::as_str).unwrap_or_default();
+        let handed_on: Value = serde_json::from_str(handed_on).unwrap_or_default();
+        for (field, values) in [("labels", wanted.labels()), ("annotations", wanted.annotations())] {
+            let old = handed_on[field].as_array().into_iter().flatten().filter_map(Value::as_str);
+            for key in old.filter(|key| !values.contains_key(*key)) {
+                after["metadata"][field][key] = Value::Null;
+            }
+            for (key, value) in values.iter().filter(|(key, _)| !is_bookkeeping(key)) {
+                after["metadata"][field][key] = json!(value);
+            }
+        }
+    });
+    hand_on(PROPAGATED_KEYS, &mut |_| {});
+    diff(&before, &after)
+}
+
+fn is_bookkeeping(key: &str) -> bool {
+    [PROPAGATED_KEYS, PROPAGATED_REPLICAS, PROPAGATED_TEMPLATE, METADATA_HASH].contains(&key)
 }
 
 /// Somebody else's object has the name: a stranger's, or one of an earlier cluster that is being collected.

@@ -7,9 +7,15 @@ use super::*;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::cluster::testing::{at, cluster, default_group, made, new};
 
+use Telemetry::{Off, On};
+
+fn plan_of(snapshot: &ClusterSnapshot, telemetry: Telemetry) -> ClusterPlan {
+    decide(snapshot, &Inputs { standing: None, telemetry, link: &LinkView::default() }, at(0))
+}
+
 #[test]
 fn everything_is_made_for_a_new_cluster() {
-    let plan = decide(&new(cluster("simple")), None);
+    let plan = plan_of(&new(cluster("simple")), On);
     let name = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| meta.name.clone().unwrap();
     assert_eq!(name(&plan.service.as_ref().unwrap().metadata), "simple-scheduler");
     assert_eq!(name(&plan.deployment.as_ref().unwrap().metadata), "simple-scheduler");
@@ -19,24 +25,65 @@ fn everything_is_made_for_a_new_cluster() {
 
 #[test]
 fn a_complete_cluster_is_left_alone() {
-    assert_eq!(decide(&made(PodState::Ready), None), ClusterPlan::default());
+    assert_eq!(plan_of(&made(PodState::Ready), On), ClusterPlan::default());
 }
 
 #[test]
 fn the_deployment_is_upstreams_but_recreates() {
-    let plan = decide(&new(cluster("simple")), None);
+    let plan = plan_of(&new(cluster("simple")), On);
     let deployment = plan.deployment.unwrap();
     let spec = deployment.spec.unwrap();
     assert_eq!(spec.replicas, Some(1));
     assert_eq!(spec.strategy.unwrap().type_.as_deref(), Some("Recreate"));
     assert_eq!(spec.selector.match_labels, deployment.metadata.labels);
     assert_eq!(spec.template.metadata.unwrap().labels, deployment.metadata.labels);
-    assert_eq!(spec.template.spec.unwrap().containers[0].env, None, "nothing is injected into schedulers");
+    assert_eq!(
+        spec.template.spec.unwrap().containers[0].env,
+        None,
+        "no variable is injected into schedulers"
+    );
+}
+
+#[test]
+fn the_modules_are_stored_before_they_are_mounted() {
+    let plan = plan_of(&new(cluster("simple")), On);
+    let deployment = plan.deployment.unwrap();
+    let stored = plan.config_map.unwrap();
+    assert_eq!(stored.metadata.name.as_deref(), Some("simple-dask-operator"));
+    assert_eq!(deployment.annotations()[TELEMETRY], telemetry::modules_digest());
+    let template = deployment.spec.unwrap().template;
+    assert!(template.metadata.unwrap().annotations.is_none(), "the digest does not restart the scheduler");
+    let pod = template.spec.unwrap();
+    assert_eq!(pod.volumes.unwrap()[0].config_map.as_ref().unwrap().name, "simple-dask-operator");
+    assert!(pod.containers[0].args.as_ref().unwrap().iter().any(|word| word == "--preload"));
+}
+
+#[rstest]
+#[case::never_stored(None)]
+#[case::of_an_older_operator(Some("0123456789abcdef"))]
+fn modules_that_are_not_the_current_ones_are_stored(#[case] digest: Option<&str>) {
+    let mut snapshot = made(PodState::Ready);
+    Arc::make_mut(snapshot.deployment.as_mut().unwrap()).telemetry = digest.map(str::to_owned);
+    let plan = plan_of(&snapshot, On);
+    assert!(plan.config_map.is_some());
+    let patch = json!({"metadata": {"annotations": {TELEMETRY: telemetry::modules_digest()}}});
+    assert_eq!(plan.deployment_patch, Some(patch), "the pod template stays");
+    assert!(plan_of(&snapshot, Off).is_empty());
+}
+
+#[test]
+fn without_telemetry_pods_are_the_users() {
+    let plan = plan_of(&new(cluster("simple")), Off);
+    assert_eq!(plan.config_map, None);
+    let deployment = plan.deployment.unwrap();
+    assert!(!deployment.annotations().contains_key(TELEMETRY));
+    let pod = deployment.spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod, cluster("simple").spec.scheduler.spec);
 }
 
 #[test]
 fn the_service_is_the_users_own() {
-    let plan = decide(&new(cluster("simple")), None);
+    let plan = plan_of(&new(cluster("simple")), On);
     let service = plan.service.unwrap();
     assert_eq!(service.spec.unwrap(), cluster("simple").spec.scheduler.service);
     assert!(!service.metadata.labels.unwrap().contains_key("sidecar.istio.io/inject"));
@@ -46,7 +93,7 @@ fn the_service_is_the_users_own() {
 fn a_service_edit_is_patched_in() {
     let mut snapshot = made(PodState::Ready);
     Arc::make_mut(&mut snapshot.cluster).spec.scheduler.service.type_ = Some("LoadBalancer".into());
-    let plan = decide(&snapshot, None);
+    let plan = plan_of(&snapshot, On);
     assert_eq!(plan.service_patch, Some(json!({"spec": {"type": "LoadBalancer"}})));
 }
 
@@ -54,7 +101,7 @@ fn a_service_edit_is_patched_in() {
 fn a_deployment_of_dask_kubernetes_only_changes_its_strategy() {
     let mut snapshot = made(PodState::Ready);
     Arc::make_mut(snapshot.deployment.as_mut().unwrap()).recreates = false;
-    let plan = decide(&snapshot, None);
+    let plan = plan_of(&snapshot, On);
     assert_eq!(
         plan.deployment_patch,
         Some(json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}))
@@ -79,18 +126,122 @@ fn only_a_change_of_the_clusters_number_reaches_the_group(
     Arc::make_mut(&mut snapshot.cluster).spec.worker.replicas = cluster;
     let default = default_group(&mut snapshot);
     default.spec.worker.replicas = group;
-    default.annotations_mut().clear();
+    default.annotations_mut().remove(PROPAGATED_REPLICAS);
     if let Some(number) = propagated {
         default.annotations_mut().insert(PROPAGATED_REPLICAS.into(), number.into());
     }
-    assert_eq!(decide(&snapshot, None).default_group_patch, patch);
+    assert_eq!(plan_of(&snapshot, On).default_group_patch, patch);
+}
+
+/// The cluster's worker template is edited: another image and a label more.
+fn edit_worker(snapshot: &mut ClusterSnapshot) {
+    let worker = &mut Arc::make_mut(&mut snapshot.cluster).spec.worker;
+    worker.spec.containers[0].image = Some("dask:new".to_owned());
+    worker.metadata = serde_json::from_value(json!({"labels": {"team": "a"}})).unwrap();
+}
+
+#[test]
+fn an_edit_of_the_worker_template_reaches_the_default_group_once() {
+    let mut snapshot = made(PodState::Ready);
+    default_group(&mut snapshot).spec.worker.replicas = 7;
+    default_group(&mut snapshot).spec.worker.spec.node_selector = Some([("gone".into(), "x".into())].into());
+    edit_worker(&mut snapshot);
+    let patch = plan_of(&snapshot, On).default_group_patch.unwrap();
+    assert_eq!(patch["spec"]["worker"]["spec"]["containers"][0]["image"], "dask:new");
+    assert_eq!(patch["spec"]["worker"]["spec"].get("nodeSelector"), Some(&Value::Null));
+    assert_eq!(patch["spec"]["worker"]["metadata"], json!({"labels": {"team": "a"}}));
+    assert_eq!(patch["spec"]["worker"].get("replicas"), None, "the client's number stands");
+    assert_eq!(patch["metadata"]["labels"], json!({"team": "a"}));
+
+    let wanted = build::default_group(&snapshot.cluster, &"simple".parse().unwrap());
+    let default = default_group(&mut snapshot);
+    default.spec.worker.spec = wanted.spec.worker.spec;
+    default.spec.worker.metadata = wanted.spec.worker.metadata;
+    default.metadata.labels = wanted.metadata.labels;
+    default.metadata.annotations = wanted.metadata.annotations;
+    assert_eq!(plan_of(&snapshot, On).default_group_patch, None);
+}
+
+#[test]
+fn a_group_that_its_owner_edited_is_left_until_the_cluster_is_edited() {
+    let mut snapshot = made(PodState::Ready);
+    default_group(&mut snapshot).spec.worker.spec.containers[0].image = Some("mine".to_owned());
+    default_group(&mut snapshot).metadata.labels.as_mut().unwrap().insert("own".into(), "1".into());
+    assert_eq!(plan_of(&snapshot, On).default_group_patch, None);
+}
+
+#[test]
+fn a_group_of_an_earlier_operator_is_adopted() {
+    let mut snapshot = made(PodState::Ready);
+    default_group(&mut snapshot).annotations_mut().clear();
+    edit_worker(&mut snapshot);
+    let patch = plan_of(&snapshot, On).default_group_patch.unwrap();
+    assert_eq!(patch.get("spec"), None, "what it is made of stays");
+    assert_eq!(patch["metadata"].get("labels"), None);
+    assert_eq!(patch["metadata"]["annotations"].as_object().unwrap().len(), 4);
+}
+
+#[test]
+fn labels_of_the_cluster_reach_the_default_group_and_none_is_removed() {
+    let mut snapshot = made(PodState::Ready);
+    default_group(&mut snapshot).metadata.labels.as_mut().unwrap().insert("others".into(), "1".into());
+    Arc::make_mut(&mut snapshot.cluster).metadata.labels = Some([("team".into(), "b".into())].into());
+    let patch = plan_of(&snapshot, On).default_group_patch.unwrap();
+    assert_eq!(patch["metadata"]["labels"], json!({"team": "b"}));
+    assert_eq!(patch.get("spec"), None);
+}
+
+#[test]
+fn a_label_that_the_cluster_loses_leaves_the_default_group_too() {
+    let mut snapshot = made(PodState::Ready);
+    Arc::make_mut(&mut snapshot.cluster).metadata.labels = Some([("team".into(), "b".into())].into());
+    let with_label = build::default_group(&snapshot.cluster, &"simple".parse().unwrap());
+    default_group(&mut snapshot).metadata.labels = with_label.metadata.labels;
+    default_group(&mut snapshot).metadata.annotations = with_label.metadata.annotations;
+    default_group(&mut snapshot).metadata.labels.as_mut().unwrap().insert("others".into(), "1".into());
+    Arc::make_mut(&mut snapshot.cluster).metadata.labels = None;
+    let patch = plan_of(&snapshot, On).default_group_patch.unwrap();
+    assert_eq!(patch["metadata"]["labels"], json!({"team": null}));
+}
+
+#[rstest]
+#[case::never(json!({}), false)]
+#[case::always(json!({"scheduler": "Always"}), true)]
+#[case::never_idle(json!({"scheduler": "WhenIdle"}), false)]
+fn an_edited_scheduler_is_made_anew_when_the_policy_allows(#[case] policy: Value, #[case] rolled: bool) {
+    let mut snapshot = made(PodState::Ready);
+    let cluster = Arc::make_mut(&mut snapshot.cluster);
+    cluster.spec.update = serde_json::from_value(policy).unwrap();
+    assert!(plan_of(&snapshot, On).is_empty(), "nothing was edited yet");
+    Arc::make_mut(&mut snapshot.cluster).spec.scheduler.spec.containers[0].image = Some("dask:new".into());
+    let plan = plan_of(&snapshot, On);
+    assert_eq!(plan.roll.is_some(), rolled);
+    assert_eq!(plan.is_empty(), !rolled);
+    if let Some(roll) = plan.roll {
+        let spec = roll.wanted.spec.unwrap().template.spec.unwrap();
+        assert_eq!(spec.containers[0].image.as_deref(), Some("dask:new"));
+    }
+}
+
+#[test]
+fn a_deployment_of_an_earlier_operator_is_adopted() {
+    let mut snapshot = made(PodState::Ready);
+    Arc::make_mut(snapshot.deployment.as_mut().unwrap()).template_hash = None;
+    let cluster = Arc::make_mut(&mut snapshot.cluster);
+    cluster.spec.update = serde_json::from_value(json!({"scheduler": "Always"})).unwrap();
+    let plan = plan_of(&snapshot, On);
+    let hash = updating::scheduler_hash(&snapshot.cluster).unwrap();
+    assert_eq!(
+        (plan.deployment_patch, plan.roll),
+        (Some(json!({"metadata": {"annotations": {TEMPLATE_HASH: hash}}})), None)
+    );
 }
 
 #[rstest]
 #[case(&"a".repeat(54), "54 characters")]
 #[case("invalid.chars.in.name", "'.'")]
 fn bad_names_stop_everything(#[case] name: &str, #[case] words: &str) {
-    let plan = decide(&new(cluster(name)), None);
+    let plan = plan_of(&new(cluster(name)), On);
     assert!(plan.is_empty());
     let obstacle = plan.obstacle.unwrap();
     assert_eq!(obstacle.reason, Reason::InvalidName);
@@ -101,7 +252,7 @@ fn bad_names_stop_everything(#[case] name: &str, #[case] words: &str) {
 fn a_cluster_that_goes_is_left_to_the_garbage_collector() {
     let mut cluster = cluster("simple");
     cluster.metadata.deletion_timestamp = Some(Time(at(0)));
-    assert_eq!(decide(&new(cluster), None), ClusterPlan::default());
+    assert_eq!(plan_of(&new(cluster), On), ClusterPlan::default());
 }
 
 #[rstest]
@@ -111,7 +262,7 @@ fn taken_names_are_told_and_the_rest_is_made(#[case] owner: Option<&str>, #[case
     let mut snapshot = made(PodState::Ready);
     Arc::make_mut(snapshot.service.as_mut().unwrap()).owner_uid = owner.map(str::to_owned);
     snapshot.deployment = None;
-    let plan = decide(&snapshot, None);
+    let plan = plan_of(&snapshot, On);
     assert_eq!(plan.obstacle.as_ref().map(|obstacle| obstacle.reason), Some(reason));
     assert!(plan.obstacle.unwrap().message.contains("Service \"simple-scheduler\""));
     assert!(plan.deployment.is_some() && plan.service_patch.is_none());
@@ -123,7 +274,7 @@ fn objects_that_are_going_are_waited_for() {
     Arc::make_mut(snapshot.service.as_mut().unwrap()).terminating = true;
     Arc::make_mut(snapshot.deployment.as_mut().unwrap()).terminating = true;
     default_group(&mut snapshot).metadata.deletion_timestamp = Some(Time(at(0)));
-    assert!(decide(&snapshot, None).is_empty());
+    assert!(plan_of(&snapshot, On).is_empty());
 }
 
 #[test]
@@ -132,7 +283,11 @@ fn a_refusal_stands_for_its_time() {
         obstacle: Obstacle::new(Reason::Forbidden, "no right"),
         wait: std::time::Duration::from_secs(4),
     };
-    let plan = decide(&new(cluster("simple")), Some(&standing));
+    let plan = decide(
+        &new(cluster("simple")),
+        &Inputs { standing: Some(&standing), telemetry: On, link: &LinkView::default() },
+        at(0),
+    );
     assert!(plan.is_empty());
     assert_eq!((plan.obstacle, plan.requeue_after), (Some(standing.obstacle), Some(standing.wait)));
 }

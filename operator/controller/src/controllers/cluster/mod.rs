@@ -3,14 +3,18 @@
 mod apply;
 pub mod build;
 mod decide;
+mod idle;
+mod incarnation;
 mod plan;
 mod reconcile;
+mod runner;
 mod status;
+mod updating;
 
-pub use decide::decide;
-pub use plan::ClusterPlan;
+pub use decide::{Inputs, decide};
+pub use plan::{ClusterPlan, SchedulerRoll};
 pub use reconcile::run;
 pub use status::status;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dask_operator_api::DaskWorkerGroup;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use serde_json::Value;
 
 use crate::controllers::Obstacle;
@@ -12,6 +12,8 @@ use crate::controllers::Obstacle;
 /// The writes that bring a cluster nearer to its spec, in the order in which they are made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterPlan {
+    /// The ConfigMap that pods mount is created, or brought up to date.
+    pub config_map: Option<Box<ConfigMap>>,
     /// The Service is created.
     pub service: Option<Box<Service>>,
     /// Merge patch of the existing Service.
@@ -20,6 +22,8 @@ pub struct ClusterPlan {
     pub deployment: Option<Box<Deployment>>,
     /// Merge patch of the existing Deployment.
     pub deployment_patch: Option<Value>,
+    /// The pod template of the existing Deployment is replaced, which restarts the scheduler.
+    pub roll: Option<SchedulerRoll>,
     /// The default group is created.
     pub default_group: Option<Box<DaskWorkerGroup>>,
     /// Merge patch of the existing default group.
@@ -30,14 +34,23 @@ pub struct ClusterPlan {
     pub requeue_after: Option<Duration>,
 }
 
+/// A scheduler that is made anew from an edited template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SchedulerRoll {
+    /// The Deployment as it would be created.
+    pub wanted: Box<Deployment>,
+}
+
 impl ClusterPlan {
     /// Whether nothing is to be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.service.is_none()
+        self.config_map.is_none()
+            && self.service.is_none()
             && self.service_patch.is_none()
             && self.deployment.is_none()
             && self.deployment_patch.is_none()
+            && self.roll.is_none()
             && self.default_group.is_none()
             && self.default_group_patch.is_none()
     }

@@ -3,19 +3,26 @@
 use std::sync::Arc;
 
 use dask_operator_api::{DaskCluster, Reason};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::apply::apply;
-use super::decide::decide;
+use super::decide::{Inputs, decide};
+use super::idle::{self, Idle};
+use super::runner::with_runner;
 use super::status::status;
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
+use crate::controllers::announce::Announcement;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::{PHASE_INTERVAL, ROUTINE_INTERVAL};
+use crate::controllers::takeover::take_over;
+use crate::writer::{Lane, WriteError};
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: CancellationToken) {
@@ -32,6 +39,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let key = ObjectKey::of(&*cluster);
     let Some(mut snapshot) = ctx.cache.cluster_snapshot(&key) else { return Ok(Action::await_change()) };
     let cluster = snapshot.cluster.clone();
+    take_over(&ctx, &*cluster).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
@@ -41,11 +49,13 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
     let generation = cluster.metadata.generation;
     let standing = ctx.cluster_obstacles.standing(&key, generation, now);
-    let mut plan = decide(&snapshot, standing.as_ref());
+    let link = ctx.links.view(&key);
+    let inputs = Inputs { standing: standing.as_ref(), telemetry: ctx.settings.telemetry(), link: &link };
+    let mut plan = decide(&snapshot, &inputs, now);
 
     // A new cluster shows at once that it was seen, before anything is made for it.
     if before.phase.is_none() {
-        let first = status(&snapshot, plan.obstacle.as_ref(), &before, now);
+        let first = status(&snapshot, &link, plan.obstacle.as_ref(), &before, now);
         write_status(&ctx, &ctx.cluster_status, &*cluster, &before, first.clone(), PHASE_INTERVAL).await?;
         before = first;
     }
@@ -60,12 +70,34 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         }
         snapshot = ctx.cache.cluster_snapshot(&key).unwrap_or(snapshot);
     }
-    let next = status(&snapshot, plan.obstacle.as_ref(), &before, now);
+    let next = status(&snapshot, &link, plan.obstacle.as_ref(), &before, now);
+    // A job and its cluster have the same name.
+    let next = with_runner(next, &snapshot, ctx.job_obstacles.last(&key).as_ref(), &before, now);
     let interval = if next.phase == before.phase { ROUTINE_INTERVAL } else { PHASE_INTERVAL };
     let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, interval).await?;
+    let idle = idle::check(&cluster, &ctx.links.view(&key), Timestamp::now());
+    if let Idle::TooLong(since) = idle {
+        delete_idle(&ctx, &cluster, since).await?;
+        return Ok(Action::await_change());
+    }
+    let idle = match idle {
+        Idle::Until(wait) => Some(wait),
+        Idle::No | Idle::TooLong(_) => None,
+    };
     // An object of an earlier owner is seen to go by its watch, unless it lost the labels that are watched.
     let again = plan.obstacle.filter(|obstacle| obstacle.reason == Reason::WaitingForDeletion);
     let again = again.map(|_| std::time::Duration::from_secs(10));
-    let requeue = plan.requeue_after.into_iter().chain(wait).chain(again).min();
+    let requeue = plan.requeue_after.into_iter().chain(wait).chain(again).chain(idle).min();
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Deletes a cluster that has been idle for too long; its objects go with it.
+async fn delete_idle(ctx: &Context, cluster: &DaskCluster, since: Timestamp) -> Result<(), WriteError> {
+    let (key, timeout) = (ObjectKey::of(cluster), cluster.spec.idle_timeout);
+    let message =
+        format!("deleted, because its scheduler has been idle since {since}: for more than {timeout} s");
+    ctx.announce(cluster, &Announcement { reason: Reason::IdleTimeout, message, warning: false });
+    ctx.writer.delete::<DaskCluster>(&key, &cluster.uid().unwrap_or_default(), Lane::Urgent).await?;
+    info!(cluster = %key, %since, timeout, "idle cluster deleted");
+    Ok(())
 }

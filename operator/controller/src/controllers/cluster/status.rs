@@ -8,18 +8,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::build::{port_named, scheduler_address};
+use super::{incarnation, updating};
 use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::counts::group_counts;
+use crate::scheduler_link::{LinkView, reachability};
 
 /// What a check found: the condition's status, reason and message.
-type Finding = (Option<bool>, Reason, String);
+pub(super) type Finding = (Option<bool>, Reason, String);
 
 /// The status that describes `snapshot`. `obstacle` is what keeps the operator from making what is missing.
 #[must_use]
 pub fn status(
     snapshot: &ClusterSnapshot,
+    link: &LinkView,
     obstacle: Option<&Obstacle>,
     previous: &DaskClusterStatus,
     now: Timestamp,
@@ -35,21 +38,27 @@ pub fn status(
     let workers = workers_finding(snapshot, ready, desired);
     let summary = summary_finding(&scheduler, &workers);
     let time = Time(now);
-    let conditions = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
+    let reachable = reachable_finding(snapshot, link, previous);
+    let updating = updating::finding(snapshot);
+    let mut conditions = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
         .set(ConditionType::Ready, summary.0, summary.1, &summary.2)
         .set(ConditionType::SchedulerReady, scheduler.0, scheduler.1, &scheduler.2)
+        .set(ConditionType::SchedulerReachable, reachable.0, reachable.1, &reachable.2)
         .set(ConditionType::WorkersReady, workers.0, workers.1, &workers.2)
-        .build();
+        .set(ConditionType::Updating, updating.0, updating.1, &updating.2);
+    if let Some((status, reason, message)) = incarnation::finding(previous, link) {
+        conditions = conditions.set(ConditionType::SchedulerLostState, status, reason, &message);
+    }
 
     DaskClusterStatus {
         phase: Some(phase(snapshot, obstacle, previous.phase)),
-        conditions,
+        conditions: conditions.build(),
         observed_generation: cluster.metadata.generation,
         replicas: default.map_or(0, |group| group.pending + group.starting + group.ready),
         ready_replicas: default.map_or(0, |group| group.ready),
         ready: Some(format!("{ready}/{desired}")),
         selector: default_selector(&cluster.name_any()),
-        scheduler: Some(scheduler_status(snapshot)),
+        scheduler: Some(scheduler_status(snapshot, previous, link)),
         groups,
     }
 }
@@ -157,7 +166,33 @@ fn summary_finding(scheduler: &Finding, workers: &Finding) -> Finding {
     blocking.cloned().unwrap_or_else(|| (Some(true), Reason::AllReady, workers.2.clone()))
 }
 
-fn scheduler_status(snapshot: &ClusterSnapshot) -> SchedulerStatus {
+/// Whether the scheduler answers. It says nothing about whether the cluster is ready: an operator that cannot reach a
+/// scheduler need not be the fault of the cluster.
+fn reachable_finding(snapshot: &ClusterSnapshot, link: &LinkView, previous: &DaskClusterStatus) -> Finding {
+    let ready = scheduler_pod(snapshot).is_some_and(|pod| pod.state == PodState::Ready);
+    reachability(link, ready).or_else(|| standing_finding(previous)).unwrap_or_else(|| {
+        (None, Reason::SchedulerNotRunning, "the scheduler has not been asked yet".to_owned())
+    })
+}
+
+/// What was found about the scheduler before this operator could ask it.
+fn standing_finding(previous: &DaskClusterStatus) -> Option<Finding> {
+    let type_: &str = ConditionType::SchedulerReachable.into();
+    let condition = previous.conditions.iter().find(|condition| condition.type_ == type_)?;
+    let status = match condition.status.as_str() {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    };
+    Some((status, condition.reason.parse().ok()?, condition.message.clone()))
+}
+
+fn scheduler_status(
+    snapshot: &ClusterSnapshot,
+    previous: &DaskClusterStatus,
+    link: &LinkView,
+) -> SchedulerStatus {
+    let (id, started_at) = incarnation::identity(previous, link);
     let address = scheduler_address(&snapshot.cluster);
     let service = &snapshot.cluster.spec.scheduler.service;
     let pod = scheduler_pod(snapshot);
@@ -166,8 +201,8 @@ fn scheduler_status(snapshot: &ClusterSnapshot) -> SchedulerStatus {
         dashboard: port_named(service, &["http-dashboard", "dashboard"]).map(|port| address.dashboard(port)),
         pod: pod.map(|pod| pod.name.to_string()),
         restarts: pod.map_or(0, |pod| pod.restarts),
-        id: None,
-        started_at: None,
+        id,
+        started_at,
     }
 }
 

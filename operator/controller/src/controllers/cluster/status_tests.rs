@@ -6,9 +6,11 @@ use rstest::rstest;
 
 use super::*;
 use crate::controllers::cluster::testing::{at, cluster, made, new, pod, troubled, workers};
+use crate::scheduler_link::testing::sample;
+use crate::scheduler_link::{LinkFailure, Sample};
 
 fn of(snapshot: &ClusterSnapshot) -> DaskClusterStatus {
-    status(snapshot, None, &DaskClusterStatus::default(), at(0))
+    status(snapshot, &LinkView::default(), None, &DaskClusterStatus::default(), at(0))
 }
 
 fn condition<'a>(status: &'a DaskClusterStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
@@ -58,7 +60,13 @@ fn a_foreign_service_does_not_make_it_running() {
 #[test]
 fn a_bad_name_is_an_error() {
     let obstacle = Obstacle::new(Reason::InvalidName, "bad name");
-    let status = status(&new(cluster("a.b")), Some(&obstacle), &DaskClusterStatus::default(), at(0));
+    let status = status(
+        &new(cluster("a.b")),
+        &LinkView::default(),
+        Some(&obstacle),
+        &DaskClusterStatus::default(),
+        at(0),
+    );
     assert_eq!(status.phase, Some(ClusterPhase::Error));
     assert_eq!(condition(&status, "Ready"), ("False", "InvalidName", "bad name"));
     assert_eq!(status.selector, None);
@@ -143,7 +151,7 @@ fn transition_times_move_only_on_change_and_foreign_conditions_stay() {
     let mut previous = of(&made(PodState::Starting));
     let foreign = Condition { type_: "Mine".into(), ..previous.conditions[0].clone() };
     previous.conditions.push(foreign.clone());
-    let next = status(&made(PodState::Ready), None, &previous, at(60));
+    let next = status(&made(PodState::Ready), &LinkView::default(), None, &previous, at(60));
     let time = |status: &DaskClusterStatus, type_: &str| {
         status.conditions.iter().find(|c| c.type_ == type_).unwrap().last_transition_time.0
     };
@@ -164,6 +172,52 @@ proptest! {
         }
         snapshot.scheduler_pods.truncate(pods);
         let previous = DaskClusterStatus { phase: Some(ClusterPhase::Running), ..Default::default() };
-        prop_assert_eq!(status(&snapshot, None, &previous, at(0)).phase, Some(ClusterPhase::Running));
+        prop_assert_eq!(status(&snapshot, &LinkView::default(), None, &previous, at(0)).phase, Some(ClusterPhase::Running));
     }
+}
+
+fn answering() -> LinkView {
+    let started = Some(at(5) + std::time::Duration::from_millis(700));
+    let sample = Sample { started, ..sample("Scheduler-1") };
+    LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+}
+
+#[test]
+fn a_scheduler_that_answers_is_named() {
+    let snapshot = made(PodState::Ready);
+    let status = status(&snapshot, &answering(), None, &DaskClusterStatus::default(), at(9));
+    assert_eq!(condition(&status, "SchedulerReachable").1, "StandardOperations");
+    let scheduler = status.scheduler.unwrap();
+    assert_eq!(scheduler.id.as_deref(), Some("Scheduler-1"));
+    assert_eq!(scheduler.started_at, Some(Time(at(5))), "in whole seconds");
+}
+
+#[test]
+fn a_later_round_changes_nothing() {
+    let snapshot = made(PodState::Ready);
+    let before = status(&snapshot, &answering(), None, &DaskClusterStatus::default(), at(9));
+    let mut later = answering();
+    let sample = Arc::make_mut(later.sample.as_mut().unwrap());
+    (sample.taken, sample.workers, sample.queued) = (at(99), 7, Some(3));
+    assert_eq!(status(&snapshot, &later, None, &before, at(99)), before);
+}
+
+#[test]
+fn what_was_known_stands_until_the_operator_has_asked() {
+    let snapshot = made(PodState::Ready);
+    let before = status(&snapshot, &answering(), None, &DaskClusterStatus::default(), at(9));
+    assert_eq!(status(&snapshot, &LinkView::default(), None, &before, at(60)), before);
+}
+
+#[test]
+fn a_scheduler_out_of_reach_does_not_make_the_cluster_unready() {
+    let mut snapshot = made(PodState::Ready);
+    workers(&mut snapshot, &[PodState::Ready, PodState::Ready]);
+    let failure =
+        LinkFailure { reason: Reason::SchedulerUnreachable, message: "no answer".to_owned(), since: at(0) };
+    let link = LinkView { failure: Some(failure), ..answering() };
+    let status = status(&snapshot, &link, None, &DaskClusterStatus::default(), at(9));
+    assert_eq!(condition(&status, "SchedulerReachable"), ("False", "SchedulerUnreachable", "no answer"));
+    assert_eq!(condition(&status, "Ready").0, "True");
+    assert_eq!(status.scheduler.unwrap().id.as_deref(), Some("Scheduler-1"), "it may still be the same");
 }

@@ -6,9 +6,10 @@ use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::build;
+use super::{build, updating};
 use crate::cluster_cache::records::{DeploymentRecord, PodProblem, PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
+use crate::pods::telemetry;
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -45,6 +46,8 @@ pub(crate) fn new(cluster: DaskCluster) -> ClusterSnapshot {
         scheduler_pods: vec![],
         groups: vec![],
         default_group: None,
+        has_autoscaler: false,
+        runner: None,
     }
 }
 
@@ -58,8 +61,10 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         service: Some(Arc::new(service(&cluster))),
         deployment: Some(Arc::new(deployment())),
         scheduler_pods: vec![Arc::new(pod("simple-scheduler-abc", scheduler))],
-        groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![] }],
+        groups: vec![GroupMembers { group: Arc::new(group.clone()), workers: vec![], legacy: vec![] }],
         default_group: Some(Arc::new(group)),
+        has_autoscaler: false,
+        runner: None,
         cluster: Arc::new(cluster),
     }
 }
@@ -83,6 +88,10 @@ pub(crate) fn deployment() -> DeploymentRecord {
         resource_version: 1,
         owner_uid: Some("cluster-uid".into()),
         terminating: false,
+        template_hash: updating::scheduler_hash(&cluster("simple")),
+        telemetry: Some(telemetry::modules_digest().to_owned()),
+        worker: false,
+        replicas: 1,
         recreates: true,
         replica_failure: None,
     }
@@ -96,6 +105,7 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         owner_uid: Some("replicaset-uid".into()),
         ordinal: None,
         template_hash: None,
+        metadata_hash: None,
         drain: None,
         node: None,
         ip: None,

@@ -1,14 +1,25 @@
 //! Carrying out the plan for a group.
 
-use dask_operator_api::DaskWorkerGroup;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use dask_operator_api::labels::DRAIN;
+use dask_operator_api::{DaskWorkerGroup, DrainIntent};
 use futures::future::try_join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use kube::Resource;
+use kube::core::NamespaceResourceScope;
+use serde_json::{Value, json};
 use tracing::info;
 
 use super::batches::in_batches;
 use super::build::WorkerTemplate;
-use super::decide::{GroupPlan, Removal};
+use super::decide::GroupPlan;
+use super::relabel::Relabel;
+use super::removal::{Marking, Object, Removal};
+use crate::cluster_cache::records::PodRecord;
 use crate::cluster_cache::{ObjectKey, WirePod};
 use crate::context::Context;
 use crate::controllers::obstacle::Obstacle;
@@ -61,18 +72,108 @@ async fn create_one(
     Ok(())
 }
 
-/// Deletes these workers, each only if it is still the pod that was meant.
+/// Writes the intent to drain onto these pods; returns whether one of them has changed meanwhile, so that it has to be
+/// decided again.
+pub(super) async fn mark(
+    ctx: &Context,
+    namespace: &str,
+    markings: &[Marking],
+    now: Timestamp,
+) -> Result<bool, WriteError> {
+    let marks = markings.iter().map(|marking| async {
+        let intent = DrainIntent { reason: marking.reason, since: now }.to_annotation()?;
+        annotate(ctx, namespace, &marking.pod, &json!(intent)).await
+    });
+    let changed = try_join_all(marks).await?;
+    Ok(changed.contains(&true))
+}
+
+/// Gives these pods their labels and annotations; returns as [`mark`].
+pub(super) async fn relabel(
+    ctx: &Context,
+    namespace: &str,
+    relabels: &[Relabel],
+) -> Result<bool, WriteError> {
+    let patches = relabels.iter().map(|relabel| async {
+        let key = ObjectKey::new(namespace, &*relabel.pod.name);
+        let patched = ctx.writer.merge_patch::<WirePod>(&key, &relabel.patch, Lane::Bulk).await;
+        if let Ok(pod) = &patched {
+            ctx.cache.created_pod(pod);
+        }
+        unless_changed(patched.map(drop))
+    });
+    let changed = try_join_all(patches).await?;
+    Ok(changed.contains(&true))
+}
+
+/// Takes the intent to drain off these pods; returns as [`mark`].
+pub(super) async fn unmark(
+    ctx: &Context,
+    namespace: &str,
+    pods: &[Arc<PodRecord>],
+) -> Result<bool, WriteError> {
+    let marks = pods.iter().map(|pod| annotate(ctx, namespace, pod, &Value::Null));
+    let changed = try_join_all(marks).await?;
+    Ok(changed.contains(&true))
+}
+
+async fn annotate(
+    ctx: &Context,
+    namespace: &str,
+    pod: &PodRecord,
+    value: &Value,
+) -> Result<bool, WriteError> {
+    let key = ObjectKey::new(namespace, &*pod.name);
+    let patch = json!({"metadata": {
+        "uid": &*pod.uid, "resourceVersion": pod.resource_version.to_string(), "annotations": {DRAIN: value},
+    }});
+    let patched = ctx.writer.merge_patch::<WirePod>(&key, &patch, Lane::Urgent).await;
+    if let Ok(pod) = &patched {
+        ctx.cache.created_pod(pod);
+    }
+    unless_changed(patched.map(drop))
+}
+
+/// Deletes these workers, each only if it is still the object, and the version, that was meant; returns those that
+/// are not any more.
 pub(super) async fn remove(
     ctx: &Context,
-    group: &DaskWorkerGroup,
+    namespace: &str,
     removals: &[Removal],
-) -> Result<(), WriteError> {
-    let namespace = group.namespace().unwrap_or_default();
+) -> Result<HashSet<String>, WriteError> {
     let deletions = removals.iter().map(|removal| async {
-        let key = ObjectKey::new(namespace.as_str(), removal.name.as_str());
-        ctx.writer.delete::<Pod>(&key, &removal.uid, Lane::Bulk).await?;
-        ctx.cache.deleted_pod(&namespace, &removal.name, &removal.uid);
-        Ok::<(), WriteError>(())
+        let key = ObjectKey::new(namespace, removal.name.as_str());
+        let deleted = match removal.object {
+            Object::Pod => delete::<Pod>(ctx, &key, removal).await,
+            Object::Deployment => delete::<Deployment>(ctx, &key, removal).await,
+        };
+        if deleted.is_ok() {
+            match removal.object {
+                Object::Pod => ctx.cache.deleted_pod(namespace, &removal.name, &removal.uid),
+                Object::Deployment => ctx.cache.deleted_deployment(namespace, &removal.name, &removal.uid),
+            }
+        }
+        Ok::<_, WriteError>(unless_changed(deleted)?.then(|| removal.name.clone()))
     });
-    try_join_all(deletions).await.map(|_| ())
+    Ok(try_join_all(deletions).await?.into_iter().flatten().collect())
+}
+
+async fn delete<K>(ctx: &Context, key: &ObjectKey, removal: &Removal) -> Result<(), WriteError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    let deletion = match removal.version {
+        Some(version) => ctx.writer.delete_version::<K>(key, &removal.uid, version, Lane::Bulk).await,
+        None => ctx.writer.delete::<K>(key, &removal.uid, Lane::Bulk).await,
+    };
+    deletion.map(drop)
+}
+
+/// Whether the object had changed, or gone, since it was read: no failure, but to be decided again.
+fn unless_changed(result: Result<(), WriteError>) -> Result<bool, WriteError> {
+    match result {
+        Ok(()) => Ok(false),
+        Err(WriteError::Conflict { .. } | WriteError::NotFound { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }

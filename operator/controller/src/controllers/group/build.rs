@@ -1,10 +1,12 @@
 //! The worker pods of a group: one template, serialised once, from which each worker is cut.
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup, GroupName};
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, GroupName, labels};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::controllers::cluster::build::scheduler_address;
+use crate::digest;
+use crate::pods::telemetry::{self, Telemetry};
 use crate::pods::{env, metadata, probes};
 
 /// The JSON of a group's worker pods, with places for what differs between them.
@@ -26,6 +28,7 @@ impl WorkerTemplate {
         group: &DaskWorkerGroup,
         group_name: &GroupName,
         cluster: &DaskCluster,
+        telemetry: Telemetry,
     ) -> Result<Self, serde_json::Error> {
         let group_uid = group.uid().unwrap_or_default();
         let name_mark = format!("worker-name-of-{group_uid}");
@@ -33,11 +36,13 @@ impl WorkerTemplate {
         let mut spec = group.spec.worker.spec.clone();
         probes::add_to_worker(&mut spec);
         env::append(&mut spec, &env::of_worker(&name_mark, &scheduler_address(cluster)));
-        let pod = Pod {
-            metadata: metadata::of_worker(group, cluster, &name_mark, &ordinal_mark),
-            spec: Some(spec),
-            status: None,
-        };
+        if telemetry.is_on() {
+            telemetry::add_to_worker(&mut spec, &cluster.name_any());
+        }
+        let mut metadata = metadata::of_worker(group, cluster, &name_mark, &ordinal_mark);
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(labels::TEMPLATE_HASH.to_owned(), template_hash(group)?);
+        let pod = Pod { metadata, spec: Some(spec), status: None };
         let json = serde_json::to_string(&pod)?;
         Ok(Self { json, name_mark, ordinal_mark, group: group_name.clone(), group_uid })
     }
@@ -56,6 +61,15 @@ impl WorkerTemplate {
     }
 }
 
+/// Digest of the group's worker template, as the user wrote it: what the operator adds does not count, so that another
+/// release of the operator replaces no worker.
+///
+/// # Errors
+/// As [`WorkerTemplate::new`].
+pub(super) fn template_hash(group: &DaskWorkerGroup) -> Result<String, serde_json::Error> {
+    digest::of_json(&group.spec.worker.spec)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -65,7 +79,7 @@ mod tests {
 
     fn pod(group: &DaskWorkerGroup, ordinal: i64) -> (WorkerTemplate, serde_json::Value) {
         let name: GroupName = group.name_any().parse().unwrap();
-        let template = WorkerTemplate::new(group, &name, &cluster()).unwrap();
+        let template = WorkerTemplate::new(group, &name, &cluster(), Telemetry::On).unwrap();
         let pod = serde_json::from_slice(&template.pod(ordinal)).unwrap();
         (template, pod)
     }
@@ -84,7 +98,11 @@ mod tests {
                         "dask.org/cluster-name": "simple", "dask.org/component": "worker",
                         "dask.org/workergroup-name": "simple-default", "sidecar.istio.io/inject": "false",
                     },
-                    "annotations": {"kubernetes.dask.org/ordinal": "7"},
+                    "annotations": {
+                        "kubernetes.dask.org/metadata-hash": pod["metadata"]["annotations"][labels::METADATA_HASH],
+                        "kubernetes.dask.org/ordinal": "7",
+                        "kubernetes.dask.org/template-hash": template_hash(&group(3)).unwrap(),
+                    },
                     "ownerReferences": [{
                         "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskWorkerGroup",
                         "name": "simple-default", "uid": "group-uid",
@@ -92,13 +110,22 @@ mod tests {
                     }],
                 },
                 "spec": {"containers": [{
-                    "name": "worker", "image": "dask", "args": ["dask-worker", "--name", "$(DASK_WORKER_NAME)"],
+                    "name": "worker", "image": "dask", "args": [
+                        "dask-worker", "--name", "$(DASK_WORKER_NAME)",
+                        "--preload", "/etc/dask-operator/dask_operator_worker.py",
+                        "--preload-nanny", "/etc/dask-operator/dask_operator_worker.py",
+                    ],
+                    "volumeMounts": [
+                        {"name": "dask-operator", "mountPath": "/etc/dask-operator", "readOnly": true},
+                    ],
                     "env": [
                         {"name": "WORKER_ENV", "value": "x"},
                         {"name": "DASK_WORKER_NAME", "value": name},
                         {"name": "DASK_SCHEDULER_ADDRESS", "value": "tcp://simple-scheduler.ns.svc.cluster.local:8786"},
                     ],
-                }]},
+                }],
+                "terminationGracePeriodSeconds": 35,
+                "volumes": [{"name": "dask-operator", "configMap": {"name": "simple-dask-operator"}}]},
             })
         );
     }
@@ -114,6 +141,24 @@ mod tests {
             pod["spec"]["containers"][0]["env"][1]["value"] = json!("x");
         }
         assert_eq!(one, two);
+    }
+
+    #[test]
+    fn only_edits_of_the_pod_template_change_its_digest() {
+        let hash = |group: &DaskWorkerGroup| template_hash(group).unwrap();
+        let (one, mut other) = (group(3), group(4));
+        other.metadata.labels = Some([("team".to_owned(), "a".to_owned())].into());
+        assert_eq!(hash(&one), hash(&other), "labels are patched in place, numbers are no template");
+        other.spec.worker.spec.containers[0].image = Some("dask:new".to_owned());
+        assert_ne!(hash(&one), hash(&other));
+        let name: GroupName = one.name_any().parse().unwrap();
+        let digests = [Telemetry::On, Telemetry::Off].map(|telemetry| {
+            let template = WorkerTemplate::new(&one, &name, &cluster(), telemetry).unwrap();
+            let pod: serde_json::Value = serde_json::from_slice(&template.pod(1)).unwrap();
+            pod["metadata"]["annotations"][labels::TEMPLATE_HASH].clone()
+        });
+        assert_eq!(digests[0], digests[1], "what the operator adds does not count");
+        assert_eq!(digests[0], hash(&one));
     }
 
     #[test]

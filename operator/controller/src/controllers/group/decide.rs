@@ -1,5 +1,6 @@
 //! What a group needs next. Pure: no client, no clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dask_operator_api::{
@@ -9,13 +10,18 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::choose::choose_to_remove;
 use super::failures;
+use super::relabel::{Relabel, relabel};
+use super::removal::{Finding, Marking, Removal};
+use super::shrink::{Situation, shrink};
+use super::stranded::stranded;
+use super::update::{Update, is_outdated, update};
 use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::obstacle::StandingRefusal;
 use crate::pods::metadata;
+use crate::scheduler_link::LinkView;
 
 /// How fast workers may be created, as `kubernetes.controller.worker-allocation` of dask-kubernetes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +41,14 @@ pub struct GroupPlan {
     pub create: Vec<i64>,
     /// Workers to delete.
     pub remove: Vec<Removal>,
+    /// Pods to mark, so that they are drained.
+    pub mark: Vec<Marking>,
+    /// Pods that get the labels and annotations of an edited group or cluster.
+    pub relabel: Vec<Relabel>,
+    /// Pods whose mark is taken off.
+    pub unmark: Vec<Arc<PodRecord>>,
+    /// What keeps the group from shrinking to its wanted size, or how it does.
+    pub shrinking: Option<Finding>,
     /// The record of failures, to be in the status before any failed pod is deleted.
     pub failures: Option<WorkerFailures>,
     /// Why nothing can be created.
@@ -43,36 +57,27 @@ pub struct GroupPlan {
     pub requeue_after: Option<Duration>,
 }
 
-/// A worker to delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removal {
-    /// Name of the pod.
-    pub name: String,
-    /// Its UID: a pod made again under the same name is spared.
-    pub uid: String,
-    /// Whether it had failed, rather than being one too many.
-    pub failed: bool,
+/// What is known besides the watched objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The newest status, which may be younger than the snapshot's.
+    pub status: &'a DaskWorkerGroupStatus,
+    /// What is known from the cluster's scheduler.
+    pub link: &'a LinkView,
+    /// A creation that was refused and is not to be tried again yet.
+    pub standing: Option<&'a StandingRefusal>,
+    /// How fast workers may be created.
+    pub allocation: WorkerAllocation,
+    /// Digest of the group's worker template.
+    pub template_hash: &'a str,
+    /// See [`Situation::settling`].
+    pub settling: Option<Duration>,
 }
 
-impl Removal {
-    fn of(worker: &PodRecord) -> Self {
-        Self {
-            name: worker.name.to_string(),
-            uid: worker.uid.to_string(),
-            failed: worker.state == PodState::Failed,
-        }
-    }
-}
-
-/// Decides what to write for a group. `status` is the newest one, which may be younger than the snapshot's.
+/// Decides what to write for a group.
 #[must_use]
-pub fn decide(
-    snapshot: &GroupSnapshot,
-    status: &DaskWorkerGroupStatus,
-    standing: Option<&StandingRefusal>,
-    allocation: WorkerAllocation,
-    now: Timestamp,
-) -> GroupPlan {
+pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> GroupPlan {
+    let Inputs { status, standing, allocation, .. } = *inputs;
     let group = &*snapshot.members.group;
     if group.metadata.deletion_timestamp.is_some() {
         return GroupPlan::default();
@@ -91,19 +96,49 @@ pub fn decide(
     };
     plan.adoption = adoption(group, cluster);
 
-    let desired = usize::try_from(group.spec.worker.replicas).unwrap_or(0);
-    let live = workers.iter().filter(|worker| worker.state <= PodState::Ready).count();
+    plan.relabel = relabel(&snapshot.members, cluster);
+
+    let desired = snapshot.members.desired();
+    let policy = cluster.spec.update_policy();
+    let situation = Situation {
+        members: &snapshot.members,
+        scheduler_pods: &snapshot.scheduler_pods,
+        link: inputs.link,
+        policy: &policy,
+        settling: inputs.settling,
+        now,
+    };
+    let shrink = shrink(&situation);
+    // Workers that are one too many go before those of an older template, and for one reason at a time.
+    let fits = shrink.staying <= desired;
+    let waits_for_edits = is_outdated(&snapshot.members, inputs.template_hash);
+    let update = match inputs.settling {
+        None if fits && standing.is_none() => update(&snapshot.members, inputs.template_hash, &policy),
+        _ => Update::default(),
+    };
+    let (lost, look_again) = stranded(&snapshot.members, cluster, inputs.link, now);
+    let lost: Vec<_> = lost.into_iter().filter(|_| fits).collect();
+    let staying = shrink.staying.saturating_sub(update.remove.len() + lost.len());
     let pause = plan.failures.as_ref().and_then(|failures| until(failures.retry_after.0, now));
-    let waits = |worker: &PodRecord| live < desired && pause.is_some() && failures::slows_down(worker, now);
+    let waits = |worker: &PodRecord| {
+        staying < desired && pause.is_some() && worker.drain.is_none() && failures::slows_down(worker, now)
+    };
     let (waiting, done): (Vec<_>, Vec<_>) =
         workers.iter().filter(|worker| worker.state == PodState::Failed).partition(|worker| waits(worker));
 
-    plan.remove.extend(done.into_iter().map(|worker| Removal::of(worker)));
-    plan.remove
-        .extend(choose_to_remove(workers, live.saturating_sub(desired)).into_iter().map(|w| Removal::of(w)));
-    plan.requeue_after = pause.filter(|_| !waiting.is_empty());
+    plan.remove.extend(done.into_iter().map(|worker| Removal::of_ended(worker)));
+    plan.remove.extend(shrink.remove);
+    plan.remove.extend(update.remove);
+    plan.mark = shrink.mark;
+    plan.mark.extend(update.mark.into_iter().filter(|marking| !is_among(&lost, &marking.pod)));
+    plan.remove.extend(lost);
+    plan.unmark = shrink.unmark;
+    plan.shrinking = shrink.finding;
+    plan.requeue_after = earlier(pause.filter(|_| !waiting.is_empty()), shrink.requeue_after);
+    plan.requeue_after = earlier(plan.requeue_after, look_again);
+    plan.requeue_after = earlier(plan.requeue_after, inputs.settling.filter(|_| waits_for_edits));
 
-    let missing = desired.saturating_sub(live + waiting.len());
+    let missing = desired.saturating_sub(staying + waiting.len());
     if missing == 0 {
         return plan;
     }
@@ -125,6 +160,10 @@ pub fn decide(
         plan.requeue_after = earlier(plan.requeue_after, Some(allocation.delay));
     }
     plan
+}
+
+fn is_among(removals: &[Removal], pod: &PodRecord) -> bool {
+    removals.iter().any(|removal| *removal.uid == *pod.uid)
 }
 
 /// The cluster that the group's workers belong to, or why there is none.

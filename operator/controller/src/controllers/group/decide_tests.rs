@@ -2,13 +2,36 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::controllers::group::testing::{at, cluster, failed, record, snapshot, worker};
+use crate::controllers::group::removal::{Cause, Object};
+use crate::controllers::group::testing::{self, at, cluster, failed, marked, record, running, worker};
+use crate::scheduler_link::LinkFailure;
 
 const UNLIMITED: WorkerAllocation = WorkerAllocation { batch_size: None, delay: Duration::ZERO };
 
 fn plan(snapshot: &GroupSnapshot) -> GroupPlan {
-    let status = snapshot.members.group.status.clone().unwrap_or_default();
-    decide(snapshot, &status, None, UNLIMITED, at(100))
+    plan_at(snapshot, &DaskWorkerGroupStatus::default(), at(100))
+}
+
+fn plan_at(snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, now: Timestamp) -> GroupPlan {
+    decide(snapshot, &inputs(status, &gone()), now)
+}
+
+/// There is no scheduler, so workers go without asking.
+fn gone() -> LinkView {
+    let failure = LinkFailure {
+        reason: Reason::SchedulerNotRunning,
+        message: "no scheduler runs".to_owned(),
+        since: at(0),
+    };
+    LinkView { asked: true, sample: None, failure: Some(failure) }
+}
+
+fn inputs<'a>(status: &'a DaskWorkerGroupStatus, link: &'a LinkView) -> Inputs<'a> {
+    Inputs { template_hash: "", status, link, standing: None, allocation: UNLIMITED, settling: None }
+}
+
+fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnapshot {
+    GroupSnapshot { scheduler_pods: vec![], ..testing::snapshot(replicas, workers) }
 }
 
 fn names(plan: &GroupPlan) -> Vec<&str> {
@@ -33,7 +56,7 @@ fn ordinals_are_never_used_twice() {
     let mut snapshot = snapshot(3, vec![worker(4, PodState::Ready), worker(6, PodState::Terminating)]);
     assert_eq!(plan(&snapshot).create, [7, 8]);
     let status = DaskWorkerGroupStatus { highest_ordinal: 9, ..DaskWorkerGroupStatus::default() };
-    assert_eq!(decide(&snapshot, &status, None, UNLIMITED, at(0)).create, [10, 11]);
+    assert_eq!(plan_at(&snapshot, &status, at(0)).create, [10, 11]);
     snapshot.unanswered = [5].into();
     assert_eq!(plan(&snapshot).create, [5, 7], "a creation that was not answered is repeated under its name");
 }
@@ -56,11 +79,41 @@ fn a_negative_number_is_none() {
     assert_eq!(names(&plan(&snapshot(-1, vec![worker(1, PodState::Ready)]))), ["w-1"]);
 }
 
+fn removal(name: &str, uid: &str, cause: Cause) -> Removal {
+    Removal { object: Object::Pod, name: name.into(), uid: uid.into(), version: None, cause }
+}
+
+#[test]
+fn marked_workers_are_replaced_if_they_are_wanted_again() {
+    let workers = vec![worker(1, PodState::Ready), Arc::new(marked(2, 50))];
+    let (status, link) = (DaskWorkerGroupStatus::default(), LinkView::default());
+    let snapshot = testing::snapshot(2, workers);
+    let plan = decide(&snapshot, &inputs(&status, &link), at(100));
+    assert_eq!((plan.create.clone(), names(&plan)), (vec![3], vec![]));
+}
+
+#[test]
+fn a_marked_worker_that_ends_has_not_failed() {
+    let ended = PodRecord { state: PodState::Failed, running: false, ..marked(2, 50) };
+    let plan = plan(&snapshot(1, vec![worker(1, PodState::Ready), Arc::new(ended)]));
+    assert_eq!(plan.remove, [removal("w-2", "uid-2", Cause::Drained)]);
+    assert_eq!((plan.failures, plan.create.len()), (None, 0));
+}
+
+#[test]
+fn workers_of_the_python_operator_count() {
+    let mut snapshot = testing::snapshot(3, vec![Arc::new(running(1))]);
+    snapshot.members.legacy = vec![testing::legacy(&[PodState::Ready])];
+    let (status, link) = (DaskWorkerGroupStatus::default(), LinkView::default());
+    let plan = decide(&snapshot, &inputs(&status, &link), at(100));
+    assert_eq!((plan.create.clone(), names(&plan)), (vec![2], vec![]));
+}
+
 #[test]
 fn the_first_failure_is_replaced_at_once_after_its_record() {
     let plan = plan(&snapshot(2, vec![worker(1, PodState::Ready), failed(2, Reason::PodFailed, at(90))]));
     assert_eq!(plan.create, [3]);
-    assert_eq!(plan.remove, [Removal { name: "w-2".into(), uid: "uid-2".into(), failed: true }]);
+    assert_eq!(plan.remove, [removal("w-2", "uid-2", Cause::Failed)]);
     assert_eq!(plan.failures.unwrap().pods, ["w-2"]);
 }
 
@@ -76,12 +129,12 @@ fn the_second_failure_waits_but_new_workers_do_not() {
         retry_after: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(98)),
     };
     let status = DaskWorkerGroupStatus { failures: Some(earlier), ..DaskWorkerGroupStatus::default() };
-    let plan = decide(&snapshot, &status, None, UNLIMITED, at(100));
+    let plan = plan_at(&snapshot, &status, at(100));
     assert_eq!(plan.create, [3, 4], "two of the three wanted are not replacements");
     assert_eq!(names(&plan), [""; 0], "the failed pod stays for its logs");
     assert_eq!(plan.requeue_after, Some(Duration::from_secs(10)));
     let status = DaskWorkerGroupStatus { failures: plan.failures, ..status };
-    let later = decide(&snapshot, &status, None, UNLIMITED, at(110));
+    let later = plan_at(&snapshot, &status, at(110));
     assert_eq!((names(&later), later.create.len()), (vec!["w-2"], 3));
 }
 
@@ -95,7 +148,8 @@ fn failed_workers_that_are_not_wanted_any_more_go() {
 fn batches_are_honoured() {
     let allocation = WorkerAllocation { batch_size: Some(2), delay: Duration::from_secs(5) };
     let decide_at = |workers, seconds| {
-        decide(&snapshot(5, workers), &DaskWorkerGroupStatus::default(), None, allocation, at(seconds))
+        let (status, link) = (DaskWorkerGroupStatus::default(), gone());
+        decide(&snapshot(5, workers), &Inputs { allocation, ..inputs(&status, &link) }, at(seconds))
     };
     let first = decide_at(vec![], 0);
     assert_eq!((first.create, first.requeue_after), (vec![1, 2], Some(Duration::from_secs(5))));
@@ -111,12 +165,13 @@ fn a_standing_refusal_stops_creation_but_not_removal() {
         obstacle: Obstacle::new(Reason::QuotaExceeded, "no room"),
         wait: Duration::from_secs(4),
     };
-    let status = DaskWorkerGroupStatus::default();
-    let short = decide(&snapshot(3, vec![]), &status, Some(&standing), UNLIMITED, at(0));
+    let (status, link) = (DaskWorkerGroupStatus::default(), gone());
+    let refused = Inputs { standing: Some(&standing), ..inputs(&status, &link) };
+    let short = decide(&snapshot(3, vec![]), &refused, at(0));
     assert_eq!(short.create, [0; 0]);
     assert_eq!((short.obstacle, short.requeue_after), (Some(standing.obstacle.clone()), Some(standing.wait)));
     let long = snapshot(0, vec![worker(1, PodState::Ready)]);
-    let plan = decide(&long, &status, Some(&standing), UNLIMITED, at(0));
+    let plan = decide(&long, &refused, at(0));
     assert_eq!((names(&plan), plan.obstacle.clone()), (vec!["w-1"], None));
 }
 
@@ -188,7 +243,7 @@ proptest! {
         let mut status = DaskWorkerGroupStatus::default();
         for round in 0..20 {
             let now = at(1000 * round);
-            let plan = decide(&snapshot(desired, workers.clone()), &status, None, UNLIMITED, now);
+            let plan = plan_at(&snapshot(desired, workers.clone()), &status, now);
             status.failures = plan.failures;
             workers.retain(|w| plan.remove.iter().all(|r| *r.name != *w.name) && w.state != Terminating);
             workers.extend(plan.create.iter().map(|&o| std::sync::Arc::new(record(o, Pending))));

@@ -35,7 +35,9 @@ pub(super) fn observe(
     workers: &[Arc<PodRecord>],
     now: Timestamp,
 ) -> Option<WorkerFailures> {
-    let failed = || workers.iter().filter(|worker| worker.state == PodState::Failed);
+    // A worker that was to go ends as it should.
+    let failed =
+        || workers.iter().filter(|worker| worker.state == PodState::Failed && worker.drain.is_none());
     let counted = |worker: &PodRecord| {
         previous.is_some_and(|previous| previous.pods.iter().any(|name| **name == *worker.name))
     };

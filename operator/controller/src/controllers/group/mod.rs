@@ -1,21 +1,30 @@
 //! The controller of DaskWorkerGroups: bare worker pods.
 
+mod announce;
 mod apply;
 mod batches;
 mod build;
-mod choose;
 mod decide;
+mod edits;
 mod failures;
 mod ordinals;
 mod reconcile;
+mod relabel;
+mod removal;
+mod shrink;
 mod status;
+mod stranded;
+mod unit;
+mod update;
 
 pub use build::WorkerTemplate;
-pub use choose::choose_to_remove;
-pub use decide::{GroupPlan, Removal, WorkerAllocation, decide};
+pub use decide::{GroupPlan, Inputs, WorkerAllocation, decide};
+pub use edits::Edits;
 pub use ordinals::Ordinals;
 pub use reconcile::run;
+pub use removal::{Cause, Finding, Marking, Object, Removal};
+pub use shrink::{Shrink, Situation, shrink};
 pub use status::status;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

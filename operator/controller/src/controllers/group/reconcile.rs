@@ -1,27 +1,31 @@
 //! One reconciliation of a group: observe → decide → apply → status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dask_operator_api::{DaskWorkerGroup, DaskWorkerGroupStatus, GroupName, Reason};
+use dask_operator_api::{DaskWorkerGroup, DaskWorkerGroupStatus, GroupName};
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::announce;
 use super::apply;
-use super::build::WorkerTemplate;
-use super::decide::{GroupPlan, decide};
-use super::status::status;
+use super::build::{WorkerTemplate, template_hash};
+use super::decide::{GroupPlan, Inputs, decide};
+use super::removal::Removal;
+use super::status::{Told, status};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::context::Context;
-use crate::controllers::announce::Announcement;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::ROUTINE_INTERVAL;
+
+/// How soon to decide again after something had changed before it could be written: its watch shows it by then.
+const CHANGED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: CancellationToken) {
@@ -30,6 +34,7 @@ pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: Can
         ctx.group_obstacles.clear(key);
         ctx.group_status.forget(key);
         ctx.ordinals.forget(key);
+        ctx.group_edits.forget(key);
         ctx.backoff.reset("DaskWorkerGroup", key);
     };
     reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_group).await;
@@ -49,7 +54,17 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let highest_ordinal = ctx.ordinals.highest(&key, &uid, before.highest_ordinal);
     let known = DaskWorkerGroupStatus { highest_ordinal, ..before.clone() };
     let standing = ctx.group_obstacles.standing(&key, group.metadata.generation, now);
-    let mut plan = decide(&snapshot, &known, standing.as_ref(), ctx.settings.worker_allocation(), now);
+    let link = ctx.links.view(&key.sibling(group.spec.cluster.as_str()));
+    let template_hash = template_hash(group)?;
+    let inputs = Inputs {
+        template_hash: &template_hash,
+        status: &known,
+        link: &link,
+        standing: standing.as_ref(),
+        allocation: ctx.settings.worker_allocation(),
+        settling: ctx.group_edits.settling(&key, group.metadata.generation, Instant::now()),
+    };
+    let mut plan = decide(&snapshot, &inputs, now);
 
     apply::adopt(&ctx, &key, &plan).await?;
     ctx.ordinals.give(&key, &uid, &plan.create);
@@ -59,17 +74,43 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
         obstacle
     });
     let obstacle = obstacle.or_else(|| plan.obstacle.clone());
+    let namespace = &*key.namespace;
+    let mut changed = apply::mark(&ctx, namespace, &plan.mark, now).await?;
+    changed |= apply::unmark(&ctx, namespace, &plan.unmark).await?;
+    if !plan.mark.is_empty() || !plan.unmark.is_empty() {
+        info!(group = %key, marked = plan.mark.len(), unmarked = plan.unmark.len(), "workers marked to drain");
+    }
+
+    changed |= apply::relabel(&ctx, namespace, &plan.relabel).await?;
+    if !plan.relabel.is_empty() {
+        info!(group = %key, workers = plan.relabel.len(), "labels of running workers updated");
+    }
 
     // What deleting a failed pod would lose is written down before.
     let current = ctx.cache.group_snapshot(&key).unwrap_or_else(|| snapshot.clone());
-    let next = status(&current, obstacle.as_ref(), plan.failures.as_ref(), &known, now);
-    let urgent = plan.remove.iter().any(|removal| removal.failed) && next.failures != before.failures;
+    let told = Told {
+        obstacle: obstacle.as_ref(),
+        failures: plan.failures.as_ref(),
+        shrinking: plan.shrinking.as_ref(),
+        template_hash: &template_hash,
+    };
+    let next = status(&current, &told, &known, now);
+    let urgent = plan.remove.iter().any(Removal::is_failed) && next.failures != before.failures;
     let interval = if urgent { Duration::ZERO } else { ROUTINE_INTERVAL };
     let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, interval).await?;
 
-    apply::remove(&ctx, group, &plan.remove).await?;
-    announce_scaling(&ctx, &snapshot, &plan);
-    Ok(plan.requeue_after.into_iter().chain(wait).min().map_or_else(Action::await_change, Action::requeue))
+    let kept = apply::remove(&ctx, namespace, &plan.remove).await?;
+    plan.remove.retain(|removal| !kept.contains(&removal.name));
+    changed |= !kept.is_empty();
+    announce::announce(&ctx, &snapshot, &plan);
+    let again = changed.then_some(CHANGED_PAUSE);
+    Ok(plan
+        .requeue_after
+        .into_iter()
+        .chain(wait)
+        .chain(again)
+        .min()
+        .map_or_else(Action::await_change, Action::requeue))
 }
 
 async fn create_workers(
@@ -86,7 +127,7 @@ async fn create_workers(
         return Ok(None);
     }
     let group = &snapshot.members.group;
-    let template = WorkerTemplate::new(group, &name, cluster)?;
+    let template = WorkerTemplate::new(group, &name, cluster, ctx.settings.telemetry())?;
     let (created, refused) = apply::create(ctx, key, &template, &plan.create).await?;
     info!(group = %key, created, wanted = plan.create.len(), refused = refused.is_some(), "workers created");
     let Some(obstacle) = refused else {
@@ -95,27 +136,4 @@ async fn create_workers(
     };
     let wait = ctx.group_obstacles.refused(key, group.metadata.generation, obstacle.clone(), now);
     Ok(Some((obstacle, wait)))
-}
-
-/// Tells of a change of size, but not of the first filling of a group: every cluster starts with one.
-fn announce_scaling(ctx: &Context, snapshot: &GroupSnapshot, plan: &GroupPlan) {
-    let group = &snapshot.members.group;
-    let desired = group.spec.worker.replicas;
-    let excess: Vec<&str> =
-        plan.remove.iter().filter(|removal| !removal.failed).map(|removal| removal.name.as_str()).collect();
-    let replaced = plan.remove.len() - excess.len();
-    let tell = |reason, message| ctx.announce(&**group, &Announcement { reason, message, warning: false });
-    if !excess.is_empty() {
-        info!(group = %ObjectKey::of(&**group), removed = excess.len(), desired, "workers removed");
-        let shown = excess.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-        let more = if excess.len() > 10 { ", …" } else { "" };
-        tell(
-            Reason::ScaledDown,
-            format!("removed {} workers to reach {desired}: {shown}{more}", excess.len()),
-        );
-    } else if replaced > 0 {
-        tell(Reason::WorkerReplaced, format!("replaced {replaced} failed workers"));
-    } else if !plan.create.is_empty() && group.status.is_some() {
-        tell(Reason::ScaledUp, format!("created {} workers to reach {desired}", plan.create.len()));
-    }
 }

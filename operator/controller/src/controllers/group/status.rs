@@ -10,28 +10,48 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::removal::Finding;
+use super::update;
 use crate::cluster_cache::records::PodState;
 use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot};
 use crate::controllers::Obstacle;
 use crate::controllers::counts::WorkerCounts;
 
-/// The status that describes `snapshot`. `obstacle` is what keeps the operator from creating what is missing.
+/// What is told besides what the snapshot shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// What keeps the operator from creating what is missing.
+    pub obstacle: Option<&'a Obstacle>,
+    /// The record of failures.
+    pub failures: Option<&'a WorkerFailures>,
+    /// What is known about workers that have to go.
+    pub shrinking: Option<&'a Finding>,
+    /// Digest of the group's worker template.
+    pub template_hash: &'a str,
+}
+
+/// The status that describes `snapshot`.
 #[must_use]
 pub fn status(
     snapshot: &GroupSnapshot,
-    obstacle: Option<&Obstacle>,
-    failures: Option<&WorkerFailures>,
+    told: &Told,
     previous: &DaskWorkerGroupStatus,
     now: Timestamp,
 ) -> DaskWorkerGroupStatus {
+    let Told { obstacle, failures, shrinking, template_hash } = *told;
     let group = &snapshot.members.group;
-    let counts = WorkerCounts::of(snapshot.members.workers.iter().map(AsRef::as_ref));
+    let policy = snapshot.cluster.as_ref().map(|cluster| cluster.spec.update_policy()).unwrap_or_default();
+    let (updating, update) = update::finding(&snapshot.members, template_hash, &policy);
+    let counts = WorkerCounts::of_group(&snapshot.members);
+    let (scaling, why, words) = scaling(group.spec.worker.replicas, counts, shrinking);
     let (ready, reason, message) = finding(&snapshot.members, counts, obstacle, failures, now);
     let time = Time(now);
     let used = snapshot.members.workers.iter().filter_map(|worker| worker.ordinal);
     DaskWorkerGroupStatus {
         conditions: Conditions::new(&previous.conditions, group.metadata.generation, &time)
             .set(ConditionType::WorkersReady, Some(ready), reason, &message)
+            .set(ConditionType::Scaling, Some(scaling), why, &words)
+            .set(ConditionType::Updating, Some(updating), update.reason, &update.message)
             .build(),
         observed_generation: group.metadata.generation,
         replicas: counts.live(),
@@ -40,6 +60,18 @@ pub fn status(
         highest_ordinal: used.chain([previous.highest_ordinal]).max().unwrap_or(0),
         failures: failures.cloned(),
     }
+}
+
+/// Condition `Scaling`: whether workers come or go, and why one that should go is kept.
+fn scaling(desired: i32, counts: WorkerCounts, shrinking: Option<&Finding>) -> (bool, Reason, String) {
+    if let Some(finding) = shrinking {
+        return (true, finding.reason, finding.message.clone());
+    }
+    let desired = desired.max(0);
+    if counts.live() == desired {
+        return (false, Reason::AtDesiredSize, format!("{desired} workers are wanted"));
+    }
+    (true, Reason::Scaling, format!("{} of {desired} workers exist", counts.live()))
 }
 
 fn finding(
@@ -92,7 +124,7 @@ fn finding(
 /// The problem that most workers have, how many have it, and the words of the first of them.
 fn commonest_problem(members: &GroupMembers) -> Option<(Reason, usize, &str)> {
     let mut by_reason: BTreeMap<Reason, (usize, &str)> = BTreeMap::new();
-    let not_ready = members.workers.iter().filter(|worker| worker.state < PodState::Ready);
+    let not_ready = members.pods().filter(|worker| worker.state < PodState::Ready);
     for problem in not_ready.filter_map(|worker| worker.problem.as_ref()) {
         by_reason.entry(problem.reason).or_insert((0, &problem.message)).0 += 1;
     }

@@ -2,7 +2,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::cluster_cache::records::{PodProblem, PodRecord};
-use crate::controllers::group::testing::{at, record, snapshot, worker};
+use crate::controllers::group::testing::{at, legacy, marked, record, snapshot, worker};
 
 fn troubled(ordinal: i64, reason: Reason) -> std::sync::Arc<PodRecord> {
     let message = format!("pod \"w-{ordinal}\" has trouble");
@@ -13,7 +13,7 @@ fn troubled(ordinal: i64, reason: Reason) -> std::sync::Arc<PodRecord> {
 }
 
 fn of(snapshot: &GroupSnapshot, obstacle: Option<&Obstacle>) -> DaskWorkerGroupStatus {
-    status(snapshot, obstacle, None, &DaskWorkerGroupStatus::default(), at(0))
+    status(snapshot, &Told { obstacle, ..Told::default() }, &DaskWorkerGroupStatus::default(), at(0))
 }
 
 fn condition(status: &DaskWorkerGroupStatus) -> (&str, &str, &str) {
@@ -82,7 +82,12 @@ fn failures_that_delay_a_replacement_are_told() {
     };
     let snapshot = snapshot(1, vec![]);
     let told = |now| {
-        let status = status(&snapshot, None, Some(&failures), &DaskWorkerGroupStatus::default(), now);
+        let status = status(
+            &snapshot,
+            &Told { failures: Some(&failures), ..Told::default() },
+            &DaskWorkerGroupStatus::default(),
+            now,
+        );
         (status.conditions[0].reason.clone(), status.conditions[0].message.clone())
     };
     assert_eq!(
@@ -101,12 +106,43 @@ fn failures_that_delay_a_replacement_are_told() {
 fn the_same_view_gives_the_same_status() {
     let snapshot = snapshot(1, vec![worker(1, PodState::Ready)]);
     let first = of(&snapshot, None);
-    assert_eq!(status(&snapshot, None, None, &first, at(500)), first, "transition times do not move");
+    assert_eq!(status(&snapshot, &Told::default(), &first, at(500)), first, "transition times do not move");
 }
 
 #[test]
 fn the_highest_ordinal_never_falls() {
     let previous = DaskWorkerGroupStatus { highest_ordinal: 12, ..DaskWorkerGroupStatus::default() };
-    let next = status(&snapshot(1, vec![worker(3, PodState::Ready)]), None, None, &previous, at(0));
+    let next = status(&snapshot(1, vec![worker(3, PodState::Ready)]), &Told::default(), &previous, at(0));
     assert_eq!(next.highest_ordinal, 12);
+}
+
+#[rstest]
+#[case::as_wanted(1, None, ("False", "AtDesiredSize", "1 workers are wanted"))]
+#[case::growing(3, None, ("True", "Scaling", "1 of 3 workers exist"))]
+#[case::shrinking(1, Some("worker \"w-2\" finishes 2 tasks"), ("True", "Draining", "worker \"w-2\" finishes 2 tasks"))]
+fn the_condition_scaling_says_who_is_waited_for(
+    #[case] desired: i32,
+    #[case] finding: Option<&str>,
+    #[case] expected: (&str, &str, &str),
+) {
+    let snapshot = snapshot(desired, vec![worker(1, PodState::Ready)]);
+    let finding = finding.map(|words| Finding::new(Reason::Draining, words));
+    let status = status(
+        &snapshot,
+        &Told { shrinking: finding.as_ref(), ..Told::default() },
+        &DaskWorkerGroupStatus::default(),
+        at(0),
+    );
+    let scaling = &status.conditions[1];
+    assert_eq!(scaling.type_, "Scaling");
+    assert_eq!((&*scaling.status, &*scaling.reason, &*scaling.message), expected);
+}
+
+#[test]
+fn workers_that_are_to_go_are_no_replicas() {
+    let mut snapshot = snapshot(2, vec![worker(1, PodState::Ready), std::sync::Arc::new(marked(2, 0))]);
+    snapshot.members.legacy = vec![legacy(&[PodState::Ready])];
+    let status = of(&snapshot, None);
+    assert_eq!((status.replicas, status.ready_replicas), (2, 2));
+    assert_eq!(condition(&status), ("True", "AllReady", "2 of 2 workers are ready"));
 }

@@ -1,13 +1,15 @@
 //! Objects for the tests of this controller.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, DrainIntent, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::cluster_cache::records::{PodProblem, PodRecord, PodState};
-use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot};
+use crate::cluster_cache::records::{DeploymentRecord, PodProblem, PodRecord, PodState};
+use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot, LegacyWorker};
+use crate::scheduler_link::{Idleness, LinkView, Member, Members, Sample, Source};
 
 /// A fixed time plus some seconds.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -65,6 +67,7 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         owner_uid: Some("group-uid".into()),
         ordinal: Some(ordinal),
         template_hash: None,
+        metadata_hash: None,
         drain: None,
         node: None,
         ip: None,
@@ -78,10 +81,96 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
     }
 }
 
+/// A running worker with an address.
+pub(crate) fn running(ordinal: i64) -> PodRecord {
+    PodRecord { ip: Some(host(ordinal)), ..record(ordinal, PodState::Ready) }
+}
+
+/// The same, marked at this second.
+pub(crate) fn marked(ordinal: i64, since: i64) -> PodRecord {
+    let intent = DrainIntent { reason: Reason::ScaledDown, since: at(since) };
+    PodRecord { drain: Some(Box::new(intent)), ..running(ordinal) }
+}
+
+fn host(ordinal: i64) -> Box<str> {
+    format!("10.0.0.{ordinal}").into()
+}
+
+/// The Dask worker of the pod with this ordinal.
+pub(crate) fn member(ordinal: i64, rank: Option<u32>) -> Member {
+    let address = format!("tcp://{}:1", host(ordinal)).into();
+    Member { address, name: format!("w-{ordinal}").into(), rank, ..Member::default() }
+}
+
+/// Dask workers by the ordinal of their pod.
+pub(crate) fn members(of: impl IntoIterator<Item = (i64, Member)>) -> Members {
+    let mut members = Members::default();
+    for (ordinal, member) in of {
+        members.by_host.entry(host(ordinal)).or_default().push(member);
+    }
+    members
+}
+
+/// A sample that says nothing, taken at this second.
+pub(crate) fn sample(seconds: i64) -> Sample {
+    Sample {
+        taken: at(seconds),
+        scheduler_id: "scheduler-1".into(),
+        started: None,
+        source: Source::Standard,
+        workers: 0,
+        threads: 0,
+        queued: None,
+        unrunnable: None,
+        adaptive_target: None,
+        idleness: Idleness::Unknown,
+        members: None,
+        drains: BTreeMap::new(),
+    }
+}
+
+/// A link that heard this sample.
+pub(crate) fn heard(sample: Sample) -> LinkView {
+    LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+}
+
+/// A link that heard the ranks of these workers, at this second.
+pub(crate) fn ranked(seconds: i64, ranks: &[(i64, Option<u32>)]) -> LinkView {
+    let members = members(ranks.iter().map(|&(ordinal, rank)| (ordinal, member(ordinal, rank))));
+    heard(Sample { members: Some(Arc::new(members)), ..sample(seconds) })
+}
+
+/// A worker of the Python operator with pods in these states.
+pub(crate) fn legacy(states: &[PodState]) -> LegacyWorker {
+    let pod = |(number, state): (i64, &PodState)| {
+        Arc::new(PodRecord {
+            name: format!("old-1-hash-{number}").into(),
+            ip: Some(host(number)),
+            ordinal: None,
+            ..record(number, *state)
+        })
+    };
+    let deployment = DeploymentRecord {
+        name: "old-1".into(),
+        uid: "old-1-uid".into(),
+        resource_version: 1,
+        owner_uid: Some("group-uid".into()),
+        terminating: false,
+        worker: true,
+        replicas: i32::try_from(states.len()).unwrap(),
+        telemetry: None,
+        template_hash: None,
+        recreates: false,
+        replica_failure: None,
+    };
+    LegacyWorker { deployment: Arc::new(deployment), pods: (100..).zip(states).map(pod).collect() }
+}
+
 pub(crate) fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnapshot {
     GroupSnapshot {
-        members: GroupMembers { group: Arc::new(group(replicas)), workers },
+        members: GroupMembers { group: Arc::new(group(replicas)), workers, legacy: vec![] },
         cluster: Some(Arc::new(cluster())),
+        scheduler_pods: vec![Arc::new(PodRecord { ordinal: None, ..record(0, PodState::Ready) })],
         unanswered: std::collections::BTreeSet::new(),
     }
 }

@@ -43,6 +43,8 @@ pub(super) const READY: Definition =
 pub(super) const CLUSTERS: Definition =
     gauge("dask_operator_clusters", &["phase"], "DaskClusters, by phase; None for those not handled yet.");
 pub(super) const GROUPS: Definition = gauge("dask_operator_worker_groups", &[], "DaskWorkerGroups.");
+pub(super) const JOBS: Definition =
+    gauge("dask_operator_jobs", &["status"], "DaskJobs, by status; None for those not handled yet.");
 pub(super) const PODS: Definition =
     gauge("dask_operator_pods", &["component", "state"], "Scheduler and worker pods, by state.");
 pub(super) const WATCH_SILENCE: Definition = gauge(
@@ -74,6 +76,26 @@ pub(super) const BACKING_OFF: Definition = gauge(
     &["kind"],
     "Objects whose last reconciliation failed and that wait to be tried again.",
 );
+pub(super) const LINKS: Definition = gauge(
+    "dask_operator_scheduler_links",
+    &["state"],
+    "Schedulers that are answering, failing to answer, or not_running.",
+);
+pub(super) const SCHEDULER_POLLS: Definition = counter(
+    "dask_operator_scheduler_polls_total",
+    &["source"],
+    "Rounds of questions that schedulers answered, by telemetry or standard operations.",
+);
+pub(super) const SCHEDULER_FAILURES: Definition = counter(
+    "dask_operator_scheduler_failures_total",
+    &["reason"],
+    "Rounds of questions that schedulers did not answer, by reason.",
+);
+pub(super) const DRAINS: Definition = counter(
+    "dask_operator_drains_total",
+    &["outcome"],
+    "Workers that the scheduler confirmed as drained, or refused to retire.",
+);
 pub(super) const PROBLEMS: Definition = counter(
     "dask_operator_problems_total",
     &["kind", "reason"],
@@ -85,13 +107,20 @@ pub(super) const EVENTS: Definition = counter(
     "Kubernetes Events: published, or dropped as duplicate, rate_limited, queue_full or failed.",
 );
 
+pub(super) const AUTOSCALER_DECISIONS: Definition = counter(
+    "dask_operator_autoscaler_decisions_total",
+    &["reason"],
+    "Decisions of DaskAutoscalers, by reason; Autoscaled for those that changed the number of workers.",
+);
+
 /// All of them, in the order of the reference page.
-pub(super) const ALL: [&Definition; 15] = [
+pub(super) const ALL: [&Definition; 21] = [
     &BUILD_INFO,
     &LEADER,
     &READY,
     &CLUSTERS,
     &GROUPS,
+    &JOBS,
     &PODS,
     &WATCH_SILENCE,
     &WATCH_EVENTS,
@@ -100,8 +129,13 @@ pub(super) const ALL: [&Definition; 15] = [
     &RECONCILES,
     &RECONCILE_SECONDS,
     &BACKING_OFF,
+    &LINKS,
+    &SCHEDULER_POLLS,
+    &SCHEDULER_FAILURES,
+    &DRAINS,
     &PROBLEMS,
     &EVENTS,
+    &AUTOSCALER_DECISIONS,
 ];
 
 /// Metrics of the process, by the `process` feature of the prometheus crate.

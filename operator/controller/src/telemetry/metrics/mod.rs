@@ -25,6 +25,7 @@ pub struct Metrics {
     ready: IntGaugeVec,
     clusters: IntGaugeVec,
     groups: IntGaugeVec,
+    jobs: IntGaugeVec,
     pods: IntGaugeVec,
     watch_silence: GaugeVec,
     watch_events: IntCounterVec,
@@ -33,8 +34,13 @@ pub struct Metrics {
     reconciles: IntCounterVec,
     reconcile_seconds: HistogramVec,
     backing_off: IntGaugeVec,
+    links: IntGaugeVec,
+    scheduler_polls: IntCounterVec,
+    scheduler_failures: IntCounterVec,
+    drains: IntCounterVec,
     problems: IntCounterVec,
     events: IntCounterVec,
+    autoscaler_decisions: IntCounterVec,
 }
 
 /// What is counted when somebody looks, so that it cannot drift from the truth.
@@ -48,8 +54,12 @@ pub struct Sample {
     pub clusters: Vec<(&'static str, usize)>,
     /// Worker groups.
     pub groups: usize,
+    /// Jobs by status.
+    pub jobs: Vec<(&'static str, usize)>,
     /// Pods by component and state.
     pub pods: Vec<(&'static str, &'static str, usize)>,
+    /// Links to schedulers by state.
+    pub links: Vec<(&'static str, usize)>,
     /// Kind of each watch, and since when the API server has not sent anything on it.
     pub watches: Vec<(&'static str, Duration)>,
 }
@@ -69,6 +79,7 @@ impl Metrics {
             ready: gauge(&registry, &definitions::READY)?,
             clusters: gauge(&registry, &definitions::CLUSTERS)?,
             groups: gauge(&registry, &definitions::GROUPS)?,
+            jobs: gauge(&registry, &definitions::JOBS)?,
             pods: gauge(&registry, &definitions::PODS)?,
             watch_silence: register(&registry, GaugeVec::new, &definitions::WATCH_SILENCE)?,
             watch_events: counter(&registry, &definitions::WATCH_EVENTS)?,
@@ -77,8 +88,13 @@ impl Metrics {
             reconciles: counter(&registry, &definitions::RECONCILES)?,
             reconcile_seconds: histogram(&registry, &definitions::RECONCILE_SECONDS)?,
             backing_off: gauge(&registry, &definitions::BACKING_OFF)?,
+            links: gauge(&registry, &definitions::LINKS)?,
+            scheduler_polls: counter(&registry, &definitions::SCHEDULER_POLLS)?,
+            scheduler_failures: counter(&registry, &definitions::SCHEDULER_FAILURES)?,
+            drains: counter(&registry, &definitions::DRAINS)?,
             problems: counter(&registry, &definitions::PROBLEMS)?,
             events: counter(&registry, &definitions::EVENTS)?,
+            autoscaler_decisions: counter(&registry, &definitions::AUTOSCALER_DECISIONS)?,
             registry,
         })
     }
@@ -105,9 +121,29 @@ impl Metrics {
         self.problems.with_label_values(&[kind, reason.into()]).inc();
     }
 
+    /// Counts a round of questions that a scheduler answered. `source` is one of two fixed words.
+    pub fn scheduler_poll(&self, source: &str) {
+        self.scheduler_polls.with_label_values(&[source]).inc();
+    }
+
+    /// Counts a round of questions that a scheduler did not answer.
+    pub fn scheduler_failure(&self, reason: Reason) {
+        self.scheduler_failures.with_label_values(&[<&str>::from(reason)]).inc();
+    }
+
+    /// Counts the outcome of a drain. `outcome` is one of a few fixed words.
+    pub fn drain(&self, outcome: &str) {
+        self.drains.with_label_values(&[outcome]).inc();
+    }
+
     /// Says how many objects of a kind wait after a failure.
     pub fn backing_off(&self, kind: &str, objects: usize) {
         self.backing_off.with_label_values(&[kind]).set(as_gauge(objects));
+    }
+
+    /// Counts a decision of an autoscaler.
+    pub fn autoscaler_decision(&self, reason: Reason) {
+        self.autoscaler_decisions.with_label_values(&[<&str>::from(reason)]).inc();
     }
 
     /// Counts a Kubernetes Event.
@@ -125,9 +161,16 @@ impl Metrics {
         for (phase, count) in &sample.clusters {
             self.clusters.with_label_values(&[*phase]).add(as_gauge(*count));
         }
+        self.jobs.reset();
+        for (status, count) in &sample.jobs {
+            self.jobs.with_label_values(&[*status]).add(as_gauge(*count));
+        }
         self.pods.reset();
         for (component, state, count) in &sample.pods {
             self.pods.with_label_values(&[*component, *state]).add(as_gauge(*count));
+        }
+        for (state, count) in &sample.links {
+            self.links.with_label_values(&[*state]).set(as_gauge(*count));
         }
         self.watch_silence.reset();
         for (kind, silence) in &sample.watches {

@@ -16,12 +16,18 @@ fn all_used() -> Metrics {
     metrics.problem("DaskCluster", Reason::ImagePullFailed);
     metrics.backing_off("DaskCluster", 3);
     metrics.event(Outcome::Published);
+    metrics.scheduler_poll("telemetry");
+    metrics.scheduler_failure(Reason::SchedulerUnreachable);
+    metrics.drain("drained");
+    metrics.autoscaler_decision(Reason::Autoscaled);
     metrics.observe(&Sample {
         leader: true,
         ready: false,
         clusters: vec![("Running", 2)],
         groups: 4,
+        jobs: vec![("Running", 6)],
         pods: vec![("worker", "Ready", 5)],
+        links: vec![("answering", 1), ("failing", 0)],
         watches: vec![("Pod", Duration::from_secs(1)), ("Pod", Duration::from_secs(3))],
     });
     metrics
@@ -56,6 +62,8 @@ fn values_in_text_format() {
         "dask_operator_ready 0",
         "dask_operator_clusters{phase=\"Running\"} 2",
         "dask_operator_worker_groups 4",
+        "dask_operator_jobs{status=\"Running\"} 6",
+        "dask_operator_autoscaler_decisions_total{reason=\"Autoscaled\"} 1",
         "dask_operator_pods{component=\"worker\",state=\"Ready\"} 5",
         "dask_operator_watch_silence_seconds{kind=\"Pod\"} 3",
         "dask_operator_api_call_seconds_bucket{kind=\"Pod\",verb=\"create\",le=\"0.1\"} 1",

@@ -1,20 +1,31 @@
 //! The Deployment that keeps one scheduler pod alive.
 
-use dask_operator_api::{ClusterName, DaskCluster};
+use std::collections::BTreeMap;
+
+use dask_operator_api::{ClusterName, DaskCluster, labels};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
+use crate::digest;
+use crate::pods::telemetry::{self, Telemetry};
 use crate::pods::{metadata, probes};
 
 /// The scheduler's Deployment.
 ///
 /// Its strategy is `Recreate`: clients refuse to work while two schedulers of one cluster run.
 #[must_use]
-pub fn scheduler_deployment(cluster: &DaskCluster, name: &ClusterName) -> Deployment {
+pub fn scheduler_deployment(cluster: &DaskCluster, name: &ClusterName, telemetry: Telemetry) -> Deployment {
     let meta = metadata::of_scheduler(cluster, &name.scheduler());
     let mut pod = cluster.spec.scheduler.spec.clone();
+    let hash = digest::of_json(&pod).unwrap_or_default();
     probes::add_to_scheduler(&mut pod, &cluster.spec.scheduler.service);
+    let mut bookkeeping = BTreeMap::from([(labels::TEMPLATE_HASH.to_owned(), hash)]);
+    if telemetry.is_on() {
+        telemetry::add_to_scheduler(&mut pod, name.as_str());
+        bookkeeping.insert(labels::TELEMETRY.to_owned(), telemetry::modules_digest().to_owned());
+    }
+    let annotations = meta.annotations.clone().unwrap_or_default().into_iter().chain(bookkeeping).collect();
     Deployment {
         spec: Some(DeploymentSpec {
             replicas: Some(1),
@@ -30,7 +41,7 @@ pub fn scheduler_deployment(cluster: &DaskCluster, name: &ClusterName) -> Deploy
             },
             ..DeploymentSpec::default()
         }),
-        metadata: meta,
+        metadata: ObjectMeta { annotations: Some(annotations), ..meta },
         status: None,
     }
 }

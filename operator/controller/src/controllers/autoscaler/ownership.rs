@@ -1,0 +1,101 @@
+//! What an autoscaler's metadata should be. Pure.
+
+use dask_operator_api::{DaskAutoscaler, DaskCluster};
+use kube::ResourceExt;
+use kube::core::Resource;
+use serde_json::{Value, json};
+
+use crate::controllers::kopf;
+use crate::pods::metadata;
+
+/// The merge patch that makes the cluster the autoscaler's owner, so that it goes with the cluster, and takes away
+/// the finalizer of the Python operator.
+pub(super) fn patch(autoscaler: &DaskAutoscaler, cluster: Option<&DaskCluster>) -> Option<Value> {
+    let mut patch = json!({"metadata": {}});
+    if let Some(owners) = cluster.and_then(|cluster| adoption(autoscaler, cluster)) {
+        patch["metadata"]["ownerReferences"] = owners;
+    }
+    if let Some(finalizers) = kopf::other_finalizers(&autoscaler.metadata) {
+        patch["metadata"]["finalizers"] = json!(finalizers);
+    }
+    if patch["metadata"].as_object().is_none_or(serde_json::Map::is_empty) {
+        return None;
+    }
+    patch["metadata"]["resourceVersion"] = json!(autoscaler.resource_version());
+    Some(patch)
+}
+
+fn adoption(autoscaler: &DaskAutoscaler, cluster: &DaskCluster) -> Option<Value> {
+    let mut owner = metadata::owner(cluster)?;
+    let mut owners = autoscaler.owner_references().to_vec();
+    if owners.iter().any(|existing| existing.uid == owner.uid) {
+        return None;
+    }
+    // One controller is all that an object may have.
+    if owners.iter().any(|existing| existing.controller == Some(true)) {
+        owner.controller = None;
+    }
+    owners.push(owner);
+    Some(json!(owners))
+}
+
+/// Whether the autoscaler belongs to any DaskCluster, and goes when that goes.
+pub(super) fn is_owned(autoscaler: &DaskAutoscaler) -> bool {
+    autoscaler.owner_references().iter().any(|owner| owner.kind == DaskCluster::kind(&()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dask_operator_api::DaskAutoscalerSpec;
+    use dask_operator_api::labels::KOPF_FINALIZER;
+
+    fn autoscaler() -> DaskAutoscaler {
+        let mut autoscaler = DaskAutoscaler::new("a", DaskAutoscalerSpec::default());
+        autoscaler.metadata.resource_version = Some("7".to_owned());
+        autoscaler
+    }
+
+    fn cluster() -> DaskCluster {
+        let mut cluster =
+            DaskCluster { metadata: kube::api::ObjectMeta::default(), ..DaskCluster::default() };
+        cluster.metadata.name = Some("c".to_owned());
+        cluster.metadata.uid = Some("c-uid".to_owned());
+        cluster
+    }
+
+    #[test]
+    fn the_cluster_becomes_the_owner_once() {
+        let mut autoscaler = autoscaler();
+        let found = patch(&autoscaler, Some(&cluster())).unwrap();
+        assert_eq!(found["metadata"]["resourceVersion"], "7");
+        let owners = found["metadata"]["ownerReferences"].clone();
+        assert_eq!((&owners[0]["kind"], &owners[0]["uid"]), (&json!("DaskCluster"), &json!("c-uid")));
+        assert_eq!((&owners[0]["controller"], owners.as_array().unwrap().len()), (&json!(true), 1));
+        assert!(!is_owned(&autoscaler));
+        autoscaler.metadata.owner_references = serde_json::from_value(owners).unwrap();
+        assert_eq!(patch(&autoscaler, Some(&cluster())), None);
+        assert!(is_owned(&autoscaler));
+    }
+
+    #[test]
+    fn owners_of_others_stay() {
+        let mut autoscaler = autoscaler();
+        let other =
+            json!([{"apiVersion": "v1", "kind": "K", "name": "n", "uid": "other", "controller": true}]);
+        autoscaler.metadata.owner_references = serde_json::from_value(other).unwrap();
+        let found = patch(&autoscaler, Some(&cluster())).unwrap();
+        let owners = found["metadata"]["ownerReferences"].as_array().unwrap();
+        assert_eq!((owners.len(), &owners[0]["uid"]), (2, &json!("other")));
+        assert_eq!(owners[1].get("controller"), None, "two controllers are refused");
+    }
+
+    #[test]
+    fn the_old_finalizer_goes_also_without_a_cluster() {
+        let mut autoscaler = autoscaler();
+        assert_eq!(patch(&autoscaler, None), None);
+        autoscaler.metadata.finalizers = Some(vec![KOPF_FINALIZER.to_owned()]);
+        let expected = json!({"metadata": {"finalizers": [], "resourceVersion": "7"}});
+        assert_eq!(patch(&autoscaler, None), Some(expected));
+    }
+}

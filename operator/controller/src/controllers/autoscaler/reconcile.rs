@@ -1,0 +1,180 @@
+//! One reconciliation of an autoscaler: observe → decide → apply → status.
+
+use std::sync::Arc;
+
+use dask_operator_api::labels::COOLDOWN_UNTIL;
+use dask_operator_api::{
+    ConditionType, Conditions, DaskAutoscaler, DaskAutoscalerStatus, DaskWorkerGroup, Reason,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::decide::{AutoscalerDecision, AutoscalerInput, COOLDOWN, decide_replicas};
+use super::{cooldown, ownership};
+use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::records::resource_version;
+use crate::cluster_cache::snapshot::AutoscalerSnapshot;
+use crate::context::Context;
+use crate::controllers::announce::Announcement;
+use crate::controllers::reconcile::{self, ReconcileError, refusal, write_status};
+use crate::controllers::status_writer::ROUTINE_INTERVAL;
+use crate::writer::{Lane, WriteError};
+
+/// Runs the controller until `shutdown`.
+pub async fn run(store: Store<DaskAutoscaler>, ctx: Arc<Context>, shutdown: CancellationToken) {
+    let triggers = ctx.cache.take_autoscaler_triggers();
+    let forget = |ctx: &Context, key: &ObjectKey| {
+        ctx.autoscaler_status.forget(key);
+        ctx.backoff.reset("DaskAutoscaler", key);
+    };
+    reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_autoscaler).await;
+}
+
+async fn reconcile_autoscaler(
+    autoscaler: Arc<DaskAutoscaler>,
+    ctx: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    let key = ObjectKey::of(&*autoscaler);
+    let Some(snapshot) = ctx.cache.autoscaler_snapshot(&key) else { return Ok(Action::await_change()) };
+    let autoscaler = &snapshot.autoscaler;
+    let deleting = autoscaler.metadata.deletion_timestamp.is_some();
+    let cluster = snapshot.cluster.as_deref().filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
+    if let Some(patch) = ownership::patch(autoscaler, cluster.filter(|_| !deleting)) {
+        ctx.writer.merge_patch::<DaskAutoscaler>(&key, &patch, Lane::Urgent).await?;
+        info!(autoscaler = %key, "autoscaler adopted by its cluster");
+        // The watch shows the new version, without which further patches could not be told from stale ones.
+        return Ok(Action::requeue(reconcile_interval()));
+    }
+    // It goes with its cluster: nothing is left to say.
+    if deleting || (cluster.is_none() && ownership::is_owned(autoscaler)) {
+        return Ok(Action::await_change());
+    }
+
+    let now = Timestamp::now();
+    let cluster_key = key.sibling(autoscaler.spec.cluster.as_str());
+    let link = ctx.links.view(&cluster_key);
+    let input = AutoscalerInput {
+        cluster: &autoscaler.spec.cluster,
+        cluster_exists: cluster.is_some(),
+        minimum: autoscaler.spec.minimum,
+        maximum: autoscaler.spec.maximum,
+        current: snapshot.group.as_ref().map(|group| group.spec.worker.replicas),
+        cooldown_until: cooldown::read(autoscaler),
+        link: &link,
+    };
+    let mut decision = decide_replicas(input, now);
+    if let Some(replicas) = decision.replicas
+        && let Err(error) = scale(&ctx, &key, &snapshot, replicas, &decision, now).await
+    {
+        let obstacle = refusal(error)?;
+        decision = AutoscalerDecision {
+            replicas: None,
+            active: false,
+            reason: obstacle.reason,
+            message: obstacle.message,
+            ..decision
+        };
+    }
+    ctx.metrics.autoscaler_decision(decision.reason);
+    let wait = say(&ctx, autoscaler, &decision).await?;
+    let requeue = decision.requeue_after.into_iter().chain(wait).min();
+    Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// How soon to look again when an own write is about to be shown by the watch, which mostly is sooner.
+fn reconcile_interval() -> std::time::Duration {
+    std::time::Duration::from_secs(1)
+}
+
+/// Writes the rest before the change: killed in between, the autoscaler acts later, never faster than it may.
+async fn scale(
+    ctx: &Context,
+    key: &ObjectKey,
+    snapshot: &AutoscalerSnapshot,
+    replicas: i32,
+    decision: &AutoscalerDecision,
+    now: Timestamp,
+) -> Result<(), WriteError> {
+    let Some(group) = &snapshot.group else { return Ok(()) };
+    let until = cooldown::written(now + COOLDOWN);
+    let rest = json!({"metadata": {
+        "annotations": {COOLDOWN_UNTIL: until}, "resourceVersion": snapshot.autoscaler.resource_version(),
+    }});
+    ctx.writer.merge_patch::<DaskAutoscaler>(key, &rest, Lane::Urgent).await?;
+    let group_key = ObjectKey::of(&**group);
+    let patch = json!({"spec": {"worker": {"replicas": replicas}}});
+    let scaled: DaskWorkerGroup = ctx.writer.merge_patch(&group_key, &patch, Lane::Urgent).await?;
+    ctx.cache.created_group(&scaled);
+    info!(autoscaler = %key, group = %group_key.name, from = group.spec.worker.replicas, to = replicas, "group autoscaled");
+    let message = format!("scaled \"{}\" {}", group_key.name, decision.message);
+    ctx.announce(
+        &*snapshot.autoscaler,
+        &Announcement { reason: Reason::Autoscaled, message, warning: false },
+    );
+    Ok(())
+}
+
+/// Writes the condition if it changed.
+async fn say(
+    ctx: &Context,
+    autoscaler: &DaskAutoscaler,
+    decision: &AutoscalerDecision,
+) -> Result<Option<std::time::Duration>, WriteError> {
+    let key = ObjectKey::of(autoscaler);
+    let uid = autoscaler.uid().unwrap_or_default();
+    let version = resource_version(&autoscaler.metadata);
+    let before = ctx.autoscaler_status.newest(&key, &uid, version, autoscaler.status.as_ref());
+    let next = status(autoscaler, &before, decision, reconcile::now());
+    write_status(ctx, &ctx.autoscaler_status, autoscaler, &before, next, ROUTINE_INTERVAL).await
+}
+
+fn status(
+    autoscaler: &DaskAutoscaler,
+    previous: &DaskAutoscalerStatus,
+    decision: &AutoscalerDecision,
+    now: Timestamp,
+) -> DaskAutoscalerStatus {
+    let (generation, time) = (autoscaler.metadata.generation, Time(now));
+    DaskAutoscalerStatus {
+        conditions: Conditions::new(&previous.conditions, generation, &time)
+            .set(ConditionType::ScalingActive, Some(decision.active), decision.reason, &decision.message)
+            .build(),
+        observed_generation: generation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dask_operator_api::DaskAutoscalerSpec;
+
+    use super::*;
+
+    #[test]
+    fn the_condition_is_the_decision_and_the_same_one_writes_nothing() {
+        let mut autoscaler = DaskAutoscaler::new("a", DaskAutoscalerSpec::default());
+        autoscaler.metadata.generation = Some(3);
+        let decision = AutoscalerDecision {
+            replicas: None,
+            active: true,
+            reason: Reason::TargetReached,
+            message: "as many as there are".to_owned(),
+            requeue_after: None,
+        };
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let first = status(&autoscaler, &DaskAutoscalerStatus::default(), &decision, at(1));
+        let [condition] = first.conditions.as_slice() else { panic!("{first:?}") };
+        assert_eq!((condition.type_.as_str(), condition.status.as_str()), ("ScalingActive", "True"));
+        assert_eq!((condition.reason.as_str(), condition.observed_generation), ("TargetReached", Some(3)));
+        assert_eq!(first.observed_generation, Some(3));
+        assert_eq!(status(&autoscaler, &first, &decision, at(2)), first);
+        let inactive = AutoscalerDecision { active: false, reason: Reason::ClusterNotFound, ..decision };
+        let next = status(&autoscaler, &first, &inactive, at(2));
+        assert_eq!(next.conditions[0].last_transition_time, Time(at(2)));
+    }
+}

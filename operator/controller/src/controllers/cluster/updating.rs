@@ -1,0 +1,85 @@
+//! Whether running pods are those of the templates, and when an edit restarts the scheduler. Pure.
+
+use dask_operator_api::{ConditionType, DaskCluster, Reason, SchedulerUpdate};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::status::Finding;
+use crate::cluster_cache::records::DeploymentRecord;
+use crate::cluster_cache::snapshot::ClusterSnapshot;
+use crate::digest;
+use crate::scheduler_link::{Idleness, LinkView};
+
+/// An answer of the scheduler that is older than this says nothing about now.
+const FRESH: SignedDuration = SignedDuration::from_secs(15);
+
+/// Digest of the scheduler's pod template, as the user wrote it: what the operator adds does not count, so that
+/// another release of the operator restarts nothing.
+pub(super) fn scheduler_hash(cluster: &DaskCluster) -> Option<String> {
+    digest::of_json(&cluster.spec.scheduler.spec).ok()
+}
+
+/// Whether the scheduler that runs was made from another template. One without digest was adopted as it is.
+pub(super) fn is_outdated(deployment: &DeploymentRecord, cluster: &DaskCluster) -> bool {
+    let own = deployment.template_hash.as_deref();
+    own.is_some_and(|own| scheduler_hash(cluster).is_some_and(|wanted| wanted != own))
+}
+
+/// Whether the scheduler may be restarted now: if the policy allows it, or nothing of it runs that could be lost.
+pub(super) fn may_restart(snapshot: &ClusterSnapshot, link: &LinkView, now: Timestamp) -> bool {
+    let cluster = &snapshot.cluster;
+    if snapshot.scheduler_pods.iter().all(|pod| !pod.running) {
+        return true;
+    }
+    match cluster.spec.update_policy().scheduler() {
+        SchedulerUpdate::Never => false,
+        SchedulerUpdate::Always => true,
+        SchedulerUpdate::WhenIdle => link.sample.as_deref().is_some_and(|sample| {
+            let fresh = now.duration_since(sample.taken) <= FRESH && link.failure.is_none();
+            fresh && matches!(sample.idleness, Idleness::Since(_))
+        }),
+    }
+}
+
+/// Condition `Updating`: `True` while pods are being replaced.
+pub(super) fn finding(snapshot: &ClusterSnapshot) -> Finding {
+    let groups = groups(snapshot);
+    let replacing = groups.iter().find(|finding| finding.0 == Some(true));
+    let scheduler = scheduler(snapshot);
+    replacing.or(scheduler.as_ref()).or(groups.first()).cloned().unwrap_or_else(|| {
+        (Some(false), Reason::UpToDate, "all pods are of the current templates".to_owned())
+    })
+}
+
+fn scheduler(snapshot: &ClusterSnapshot) -> Option<Finding> {
+    let cluster = &snapshot.cluster;
+    snapshot.deployment.as_deref().filter(|deployment| is_outdated(deployment, cluster))?;
+    let policy = cluster.spec.update_policy().scheduler();
+    let (waits, rest) = match policy {
+        SchedulerUpdate::Never => (
+            false,
+            "it is kept, because a restart loses all results; set spec.update.scheduler to WhenIdle or Always",
+        ),
+        SchedulerUpdate::WhenIdle => (true, "it is restarted as soon as it has nothing to do"),
+        SchedulerUpdate::Always => (true, "it is being restarted"),
+    };
+    let message = format!("the scheduler is of an older template; {rest}");
+    Some((Some(waits), Reason::SchedulerOutdated, message))
+}
+
+/// What groups say of outdated workers.
+fn groups(snapshot: &ClusterSnapshot) -> Vec<Finding> {
+    let type_: &str = ConditionType::Updating.into();
+    let of_group = |members: &crate::cluster_cache::snapshot::GroupMembers| {
+        let status = members.group.status.as_ref()?;
+        let condition = status.conditions.iter().find(|condition| condition.type_ == type_)?;
+        let reason = condition.reason.parse().ok().filter(|reason| *reason != Reason::UpToDate)?;
+        let message = format!("group \"{}\": {}", members.group.name_any(), condition.message);
+        Some((Some(condition.status == "True"), reason, message))
+    };
+    snapshot.groups.iter().filter_map(of_group).collect()
+}
+
+#[cfg(test)]
+#[path = "updating_tests.rs"]
+mod tests;

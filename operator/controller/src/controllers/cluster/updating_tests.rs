@@ -1,0 +1,117 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dask_operator_api::{DaskWorkerGroupStatus, UpdatePolicy};
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+use crate::cluster_cache::records::PodState;
+use crate::controllers::cluster::testing::{at, made};
+use crate::scheduler_link::{LinkFailure, Sample, Source};
+
+fn policy(scheduler: SchedulerUpdate) -> UpdatePolicy {
+    UpdatePolicy { scheduler: Some(scheduler), ..UpdatePolicy::default() }
+}
+
+/// A cluster whose scheduler's template was edited.
+fn edited(scheduler: SchedulerUpdate) -> ClusterSnapshot {
+    let mut snapshot = made(PodState::Ready);
+    let cluster = Arc::make_mut(&mut snapshot.cluster);
+    cluster.spec.scheduler.spec.containers[0].image = Some("dask:new".to_owned());
+    cluster.spec.update = Some(policy(scheduler));
+    snapshot
+}
+
+fn heard(idleness: Idleness, taken: i64) -> LinkView {
+    let sample = Sample {
+        taken: at(taken),
+        scheduler_id: "one".into(),
+        started: None,
+        source: Source::Telemetry,
+        workers: 0,
+        threads: 0,
+        queued: None,
+        unrunnable: None,
+        adaptive_target: None,
+        idleness,
+        members: None,
+        drains: BTreeMap::new(),
+    };
+    LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+}
+
+fn unreachable() -> LinkView {
+    let failure = LinkFailure { reason: Reason::SchedulerUnreachable, message: String::new(), since: at(95) };
+    LinkView { failure: Some(failure), ..heard(Idleness::Since(at(50)), 99) }
+}
+
+#[rstest]
+#[case::never(SchedulerUpdate::Never, heard(Idleness::Since(at(50)), 99), false)]
+#[case::always(SchedulerUpdate::Always, LinkView::default(), true)]
+#[case::idle(SchedulerUpdate::WhenIdle, heard(Idleness::Since(at(50)), 99), true)]
+#[case::busy(SchedulerUpdate::WhenIdle, heard(Idleness::Busy, 99), false)]
+#[case::unknown(SchedulerUpdate::WhenIdle, heard(Idleness::Unknown, 99), false)]
+#[case::heard_long_ago(SchedulerUpdate::WhenIdle, heard(Idleness::Since(at(50)), 80), false)]
+#[case::unreachable(SchedulerUpdate::WhenIdle, unreachable(), false)]
+#[case::never_heard(SchedulerUpdate::WhenIdle, LinkView::default(), false)]
+fn the_policy_says_when_a_scheduler_may_be_restarted(
+    #[case] scheduler: SchedulerUpdate,
+    #[case] link: LinkView,
+    #[case] allowed: bool,
+) {
+    assert_eq!(may_restart(&edited(scheduler), &link, at(100)), allowed);
+}
+
+#[test]
+fn a_scheduler_that_does_not_run_has_nothing_to_lose() {
+    let mut snapshot = edited(SchedulerUpdate::Never);
+    let pod = Arc::make_mut(&mut snapshot.scheduler_pods[0]);
+    (pod.state, pod.running) = (PodState::Starting, false);
+    assert!(may_restart(&snapshot, &LinkView::default(), at(100)), "its image may be wrong");
+    snapshot.scheduler_pods.clear();
+    assert!(may_restart(&snapshot, &LinkView::default(), at(100)));
+}
+
+#[rstest]
+#[case(SchedulerUpdate::Never, Some(false), "WhenIdle or Always")]
+#[case(SchedulerUpdate::WhenIdle, Some(true), "as soon as it has nothing to do")]
+#[case(SchedulerUpdate::Always, Some(true), "is being restarted")]
+fn an_outdated_scheduler_is_told(
+    #[case] scheduler: SchedulerUpdate,
+    #[case] status: Option<bool>,
+    #[case] words: &str,
+) {
+    let finding = finding(&edited(scheduler));
+    assert_eq!((finding.0, finding.1), (status, Reason::SchedulerOutdated));
+    assert!(finding.2.contains(words), "{}", finding.2);
+}
+
+#[test]
+fn an_unedited_or_adopted_scheduler_is_up_to_date() {
+    assert_eq!(finding(&made(PodState::Ready)).1, Reason::UpToDate);
+    let mut adopted = edited(SchedulerUpdate::Always);
+    Arc::make_mut(adopted.deployment.as_mut().unwrap()).template_hash = None;
+    assert_eq!(finding(&adopted).1, Reason::UpToDate);
+}
+
+#[rstest]
+#[case::replacing("True", Reason::TemplateChanged, (Some(true), Reason::TemplateChanged))]
+#[case::kept("False", Reason::UpdatedOnDelete, (Some(false), Reason::SchedulerOutdated))]
+#[case::current("False", Reason::UpToDate, (Some(false), Reason::SchedulerOutdated))]
+fn workers_that_are_being_replaced_come_first(
+    #[case] status: &str,
+    #[case] reason: Reason,
+    #[case] expected: (Option<bool>, Reason),
+) {
+    let mut snapshot = edited(SchedulerUpdate::Never);
+    let told: DaskWorkerGroupStatus = serde_json::from_value(json!({"conditions": [{
+        "type": "Updating", "status": status, "reason": reason.to_string(), "message": "words",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]}))
+    .unwrap();
+    Arc::make_mut(&mut snapshot.groups[0].group).status = Some(told);
+    let (status, reason, message) = finding(&snapshot);
+    assert_eq!((status, reason), expected);
+    assert_eq!(message.contains("group \"simple-default\": words"), reason == Reason::TemplateChanged);
+}

@@ -1,0 +1,172 @@
+//! One reconciliation of a job: observe → decide → apply → status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dask_operator_api::{DaskCluster, DaskJob, DaskJobStatus, JobStatus, Reason};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::apply::{self, Created};
+use super::decide::decide;
+use super::plan::{Ending, Step};
+use super::status::{final_status, status};
+use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::records::resource_version;
+use crate::cluster_cache::snapshot::JobSnapshot;
+use crate::context::Context;
+use crate::controllers::Obstacle;
+use crate::controllers::announce::Announcement;
+use crate::controllers::reconcile::{self, ReconcileError, write_status};
+use crate::writer::{Lane, WriteError};
+
+/// How soon to look for an object that exists but was not shown by its watch.
+const UNSEEN: Duration = Duration::from_secs(1);
+
+/// Runs the controller until `shutdown`.
+pub async fn run(store: Store<DaskJob>, ctx: Arc<Context>, shutdown: CancellationToken) {
+    let triggers = ctx.cache.take_job_triggers();
+    let forget = |ctx: &Context, key: &ObjectKey| {
+        ctx.job_obstacles.clear(key);
+        ctx.job_status.forget(key);
+        ctx.backoff.reset("DaskJob", key);
+    };
+    reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_job).await;
+}
+
+async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
+    let key = ObjectKey::of(&*job);
+    let Some(snapshot) = ctx.cache.job_snapshot(&key) else { return Ok(Action::await_change()) };
+    let job = snapshot.job.clone();
+    let now = reconcile::now();
+    let uid = job.uid().unwrap_or_default();
+    let mut before = ctx.job_status.newest(&key, &uid, resource_version(&job.metadata), job.status.as_ref());
+    let generation = job.metadata.generation;
+    let standing = ctx.job_obstacles.standing(&key, generation, now);
+    let plan = decide(&snapshot, &before, standing.as_ref(), now);
+    if let Some(patch) = &plan.release {
+        ctx.writer.merge_patch::<DaskJob>(&key, patch, Lane::Urgent).await?;
+        info!(job = %key, "finalizer of the Python operator removed");
+    }
+    if job.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    if before.job_status.is_none() {
+        before = greet(&ctx, &snapshot, &before).await?;
+    }
+
+    let (mut obstacle, mut requeue) = (plan.obstacle, plan.requeue_after);
+    match plan.step {
+        Step::Wait => {}
+        Step::Create { cluster, runner } => {
+            match apply::create(&ctx, &job, cluster.as_deref(), runner.as_deref()).await? {
+                Created::All => {}
+                Created::Unseen => requeue = Some(UNSEEN),
+                Created::Not(refused) => {
+                    let told = ctx.job_obstacles.last(&key);
+                    requeue = Some(ctx.job_obstacles.refused(&key, generation, refused.clone(), now));
+                    tell_obstacle(&ctx, &job, told.as_ref(), &refused);
+                    let current = ctx.cache.job_snapshot(&key).unwrap_or(snapshot);
+                    write(&ctx, &job, &before, status(&current, &before)).await?;
+                    return Ok(requeue.map_or_else(Action::await_change, Action::requeue));
+                }
+            }
+        }
+        Step::Finish { cluster, ending } => {
+            if let Some(ending) = &ending
+                && ending.vanished
+                && apply::runner_exists(&ctx, &job).await?
+            {
+                return Ok(Action::requeue(UNSEEN));
+            }
+            finish(&ctx, &snapshot, &before, cluster.as_deref(), ending).await?;
+            return Ok(Action::await_change());
+        }
+    }
+    remember_obstacle(&ctx, &job, obstacle.take(), now);
+    let current = ctx.cache.job_snapshot(&key).unwrap_or(snapshot);
+    write(&ctx, &job, &before, status(&current, &before)).await?;
+    Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// A new job shows at once that it was seen, before anything is made for it.
+async fn greet(
+    ctx: &Context,
+    snapshot: &JobSnapshot,
+    before: &DaskJobStatus,
+) -> Result<DaskJobStatus, WriteError> {
+    let unmade = JobSnapshot { cluster: None, runner: None, ..snapshot.clone() };
+    let first = status(&unmade, before);
+    write(ctx, &snapshot.job, before, first.clone()).await?;
+    info!(job = %ObjectKey::of(&*snapshot.job), "A DaskJob has been created");
+    let message = "the job was seen; its cluster and its runner pod are made next".to_owned();
+    ctx.announce(&*snapshot.job, &Announcement { reason: Reason::JobCreated, message, warning: false });
+    Ok(first)
+}
+
+/// Deletes the cluster, then says how the job ended: who reads the final status finds the cluster gone.
+async fn finish(
+    ctx: &Context,
+    snapshot: &JobSnapshot,
+    before: &DaskJobStatus,
+    cluster: Option<&str>,
+    ending: Option<Ending>,
+) -> Result<(), WriteError> {
+    let job = &snapshot.job;
+    let key = ObjectKey::of(&**job);
+    match ending.as_ref().map(|ending| ending.status) {
+        Some(JobStatus::Successful) => info!(job = %key, "Job succeeded, deleting Dask cluster."),
+        Some(_) => info!(job = %key, "Job failed, deleting Dask cluster."),
+        None => {}
+    }
+    if let Some(uid) = cluster {
+        ctx.writer.delete::<DaskCluster>(&key, uid, Lane::Urgent).await?;
+    }
+    let Some(ending) = ending else { return Ok(()) };
+    let warning = ending.reason.is_problem();
+    let message = ending.message.clone();
+    ctx.announce(&**job, &Announcement { reason: ending.reason, message, warning });
+    ctx.job_obstacles.clear(&key);
+    write(ctx, job, before, final_status(snapshot, before, &ending)).await
+}
+
+async fn write(
+    ctx: &Context,
+    job: &DaskJob,
+    before: &DaskJobStatus,
+    next: DaskJobStatus,
+) -> Result<(), WriteError> {
+    // Few writes in a job's life, each of which somebody waits for.
+    write_status(ctx, &ctx.job_status, job, before, next, Duration::ZERO).await.map(drop)
+}
+
+/// Keeps what was observed to stand in the way, and tells of it if it is new. The status has no place for it.
+fn remember_obstacle(ctx: &Context, job: &DaskJob, obstacle: Option<Obstacle>, now: Timestamp) {
+    let key = ObjectKey::of(job);
+    let told = ctx.job_obstacles.last(&key);
+    match obstacle {
+        Some(obstacle) if told.as_ref() == Some(&obstacle) => {}
+        Some(obstacle) => {
+            ctx.job_obstacles.observed(&key, job.metadata.generation, obstacle.clone(), now);
+            tell_obstacle(ctx, job, told.as_ref(), &obstacle);
+        }
+        None if told.is_some() => {
+            ctx.job_obstacles.clear(&key);
+            ctx.cache.wake_cluster(&key);
+        }
+        None => {}
+    }
+}
+
+fn tell_obstacle(ctx: &Context, job: &DaskJob, told: Option<&Obstacle>, obstacle: &Obstacle) {
+    if told.is_none_or(|told| told.reason != obstacle.reason) {
+        let (reason, message) = (obstacle.reason, obstacle.message.clone());
+        info!(job = %ObjectKey::of(job), %reason, message, "job cannot go on");
+        ctx.announce(job, &Announcement { reason, message, warning: reason.is_problem() });
+        ctx.cache.wake_cluster(&ObjectKey::of(job));
+    }
+}

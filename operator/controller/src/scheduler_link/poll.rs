@@ -1,0 +1,84 @@
+//! When a scheduler is asked next. Pure.
+
+use std::time::Duration;
+
+/// While a worker is to go: its drain moves with each round.
+const DRAINING: Duration = Duration::from_millis(250);
+/// While something is decided on the answers, or there is work.
+const WATCHED: Duration = Duration::from_secs(1);
+/// Nothing happens.
+const IDLE: Duration = Duration::from_secs(5);
+/// Pauses between tries to reach a scheduler double up to this.
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+
+/// What is going on in a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// A pod is marked, or a group is above its size.
+    pub(super) shrinking: bool,
+    /// Somebody decides on the answers: an autoscaler, or an idle timeout that is near.
+    pub(super) watched: bool,
+    /// It has something to do.
+    pub(super) busy: bool,
+}
+
+/// The time until the next round; `jitter` from 0 to 1 spreads the clusters.
+pub(super) fn interval(pace: Pace, jitter: f64) -> Duration {
+    let Pace { shrinking, watched, busy } = pace;
+    let base = match () {
+        () if shrinking => DRAINING,
+        () if watched || busy => WATCHED,
+        () => IDLE,
+    };
+    base.mul_f64(0.9 + 0.1 * jitter)
+}
+
+/// The time until the next try after this many failures in a row.
+pub(super) fn retry(failures: u32, jitter: f64) -> Duration {
+    let doubled = DRAINING.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_RETRY);
+    doubled.mul_f64(0.5 + 0.5 * jitter)
+}
+
+/// The least time between two lists of workers: standard Dask makes one with everything it knows of each of them,
+/// 8 µs of the scheduler's time a worker, the telemetry module a fifth of it.
+pub(super) fn list_interval(workers: usize, telemetry: bool) -> Duration {
+    match (workers, telemetry) {
+        (0..=200, _) => Duration::ZERO,
+        (_, true) => Duration::from_secs(1),
+        (_, false) => Duration::from_secs(10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::rest(Pace::default(), 5_000)]
+    #[case::busy(Pace { busy: true, ..Pace::default() }, 1_000)]
+    #[case::watched(Pace { watched: true, ..Pace::default() }, 1_000)]
+    #[case::shrinking(Pace { shrinking: true, watched: true, busy: true }, 250)]
+    fn the_more_depends_on_it_the_more_often(#[case] pace: Pace, #[case] milliseconds: u64) {
+        let longest = Duration::from_millis(milliseconds);
+        assert_eq!(interval(pace, 1.0), longest);
+        assert_eq!(interval(pace, 0.0), longest.mul_f64(0.9));
+    }
+
+    #[test]
+    fn tries_become_rare() {
+        let pauses: Vec<u128> = (1..=9).map(|failures| retry(failures, 1.0).as_millis()).collect();
+        assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000]);
+        assert_eq!(retry(1, 0.0).as_millis(), 125);
+        assert_eq!(retry(u32::MAX, 1.0).as_secs(), 15);
+    }
+
+    #[rstest]
+    #[case(200, false, 0)]
+    #[case(201, true, 1)]
+    #[case(201, false, 10)]
+    fn long_lists_are_rare(#[case] workers: usize, #[case] telemetry: bool, #[case] seconds: u64) {
+        assert_eq!(list_interval(workers, telemetry).as_secs(), seconds);
+    }
+}

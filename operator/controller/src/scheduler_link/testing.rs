@@ -1,0 +1,25 @@
+//! Values for the tests of this module.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::view::{Idleness, Sample, Source};
+
+/// What a scheduler without workers says.
+pub(crate) fn sample(id: &str) -> Sample {
+    Sample {
+        taken: Timestamp::from_second(1_800_000_000).unwrap(),
+        scheduler_id: id.into(),
+        started: None,
+        source: Source::Standard,
+        workers: 0,
+        threads: 0,
+        queued: None,
+        unrunnable: None,
+        adaptive_target: None,
+        idleness: Idleness::Unknown,
+        members: None,
+        drains: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,191 @@
+//! DaskAutoscalers: the number that a scheduler wants becomes the size of the default group.
+
+use std::time::Duration;
+
+use dask_operator::scheduler_link::Idleness;
+use dask_operator_api::labels::{COOLDOWN_UNTIL, KOPF_FINALIZER};
+use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskWorkerGroup};
+use integration_tests::fault::listed;
+use integration_tests::wait::check;
+use integration_tests::{Namespace, World, holds_for, templates, wait_for, wait_until_quiet};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use kube::api::PostParams;
+use serde_json::json;
+
+use crate::samples::{Says, Voice};
+
+fn autoscaler(minimum: i32, maximum: i32) -> DaskAutoscaler {
+    serde_json::from_value(json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskAutoscaler", "metadata": {"name": "c"},
+        "spec": {"cluster": "c", "minimum": minimum, "maximum": maximum},
+    }))
+    .unwrap()
+}
+
+async fn condition(namespace: &Namespace, reason: &str) -> Condition {
+    wait_for(&format!("ScalingActive for reason {reason}"), async || {
+        let status = namespace.find::<DaskAutoscaler>("c").await?.status.unwrap_or_default();
+        let found = status.conditions.iter().find(|c| c.type_ == "ScalingActive" && c.reason == reason);
+        found.cloned().ok_or_else(|| format!("{status:?}"))
+    })
+    .await
+}
+
+async fn replicas(namespace: &Namespace) -> i32 {
+    namespace.get::<DaskWorkerGroup>("c-default").await.spec.worker.replicas
+}
+
+async fn wait_for_replicas(namespace: &Namespace, expected: i32) {
+    wait_for(&format!("{expected} workers are wanted"), async || {
+        let found = replicas(namespace).await;
+        check(found == expected, || found.to_string())
+    })
+    .await;
+}
+
+/// Lets the rest after a change be over.
+async fn rested(namespace: &Namespace) {
+    namespace
+        .patch::<DaskAutoscaler>("c", json!({"metadata": {"annotations": {COOLDOWN_UNTIL: "0.0"}}}))
+        .await;
+}
+
+async fn cooldown(namespace: &Namespace) -> f64 {
+    let autoscaler: DaskAutoscaler = namespace.get("c").await;
+    autoscaler.annotations()[COOLDOWN_UNTIL].parse().unwrap()
+}
+
+#[tokio::test]
+async fn from_nothing_to_the_maximum_and_back_by_steps() {
+    let world = World::with_cluster("autoscale", 0).await;
+    let namespace = &world.namespace;
+    world.observer.allow("c-default", 4);
+    let voice = Voice::start(&world, "c", Says::wants(0));
+    namespace.create_object(&autoscaler(0, 4)).await;
+    condition(namespace, "TargetReached").await;
+
+    let before = Timestamp::now();
+    voice.say(Says::wants(1));
+    wait_for_replicas(namespace, 1).await;
+    let told = namespace.wait_for_event("c", "Autoscaled").await;
+    let note = told[0].note.clone().unwrap_or_default();
+    assert_eq!(note, "scaled \"c-default\" from 0 to 1 workers: the scheduler wants 1");
+    let rest = cooldown(namespace).await - before.as_duration().as_secs_f64();
+    assert!((15.0..60.0).contains(&rest), "it rests for {rest} s");
+
+    // It rests, whatever the scheduler wants.
+    voice.say(Says::wants(50));
+    let resting = condition(namespace, "CoolingDown").await;
+    assert_eq!(resting.status, "True");
+    holds_for(Duration::from_secs(2), "no change while it rests", async || {
+        let found = replicas(namespace).await;
+        check(found == 1, || found.to_string())
+    })
+    .await;
+
+    rested(namespace).await;
+    wait_for_replicas(namespace, 4).await;
+    rested(namespace).await;
+    assert!(condition(namespace, "Bounded").await.message.contains("maximum of 4"));
+    namespace.wait_for_ready_workers("c-default", 4).await;
+
+    voice.say(Says::wants(0));
+    for expected in [3, 2, 1, 0] {
+        wait_for_replicas(namespace, expected).await;
+        rested(namespace).await;
+    }
+    condition(namespace, "TargetReached").await;
+    let decisions = "dask_operator_autoscaler_decisions_total";
+    let changes = world.operator.metric(decisions, "reason=\"Autoscaled\"").await;
+    assert!((changes - 6.0).abs() < f64::EPSILON, "{changes}");
+    world.observer.assert_no_violation();
+}
+
+#[tokio::test]
+async fn without_news_of_the_scheduler_nothing_changes_and_nothing_is_written() {
+    let world = World::with_cluster("unreachable", 2).await;
+    let namespace = &world.namespace;
+    let voice = Voice::start(&world, "c", Says { silent: true, ..Says::wants(50) });
+    namespace.create_object(&autoscaler(0, 100)).await;
+    assert_eq!(condition(namespace, "SchedulerUnreachable").await.status, "False");
+    let told = namespace.wait_for_event("c", "SchedulerUnreachable").await;
+    assert_eq!(told[0].type_.as_deref(), Some("Warning"));
+    wait_until_quiet(&world.operator.faults).await;
+    let before = world.operator.faults.writes().len();
+    holds_for(Duration::from_secs(7), "no writes, for more than one round", async || {
+        let writes = world.operator.faults.writes();
+        check(writes.len() == before, || listed(&writes[before..]))
+    })
+    .await;
+    assert_eq!(replicas(namespace).await, 2);
+    voice.say(Says { target: None, ..Says::idle(Idleness::Busy) });
+    condition(namespace, "Starting").await;
+    voice.say(Says::wants(2));
+    condition(namespace, "TargetReached").await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_missing_is_told_and_adopted_on_sight() {
+    let world = World::start("no-cluster").await;
+    let namespace = &world.namespace;
+    let mut left = autoscaler(0, 4);
+    left.metadata.finalizers = Some(vec![KOPF_FINALIZER.to_owned()]);
+    namespace.create_object(&left).await;
+    let missing = condition(namespace, "ClusterNotFound").await;
+    assert_eq!(missing.status, "False");
+    wait_until_quiet(&world.operator.faults).await;
+    assert_eq!(
+        namespace.get::<DaskAutoscaler>("c").await.finalizers(),
+        [""; 0],
+        "nobody else would take it away"
+    );
+
+    let cluster = namespace.create_object(&templates::cluster("c", 1)).await;
+    wait_for("the cluster owns it", async || {
+        let autoscaler = namespace.find::<DaskAutoscaler>("c").await?;
+        let owners = autoscaler.owner_references();
+        let owned = owners.len() == 1 && Some(&owners[0].uid) == cluster.metadata.uid.as_ref();
+        check(owned, || format!("{owners:?}"))
+    })
+    .await;
+    condition(namespace, "Starting").await;
+
+    namespace.delete::<DaskCluster>("c").await;
+    wait_for("it goes with its cluster", async || {
+        let left = namespace.list::<DaskAutoscaler>("").await.len();
+        check(left == 0, || left.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bounds_that_contradict_each_other_are_refused_and_change_nothing() {
+    let world = World::with_cluster("bounds", 1).await;
+    let namespace = &world.namespace;
+    let _voice = Voice::start(&world, "c", Says::wants(3));
+    let refusal = namespace.api().create(&PostParams::default(), &autoscaler(5, 3)).await.unwrap_err();
+    assert!(refusal.to_string().contains("lower minimum or raise maximum"), "{refusal}");
+    assert_eq!(replicas(namespace).await, 1);
+    world.observer.allow("c-default", 3);
+    namespace.create_object(&autoscaler(0, 10)).await;
+    wait_for_replicas(namespace, 3).await;
+}
+
+#[tokio::test]
+async fn deleting_it_leaves_the_workers() {
+    let world = World::with_cluster("leave", 1).await;
+    let namespace = &world.namespace;
+    world.observer.allow("c-default", 3);
+    let voice = Voice::start(&world, "c", Says::wants(3));
+    namespace.create_object(&autoscaler(0, 10)).await;
+    wait_for_replicas(namespace, 3).await;
+    namespace.delete::<DaskAutoscaler>("c").await;
+    voice.say(Says::wants(0));
+    holds_for(Duration::from_secs(2), "the number stays", async || {
+        let found = replicas(namespace).await;
+        check(found == 3, || found.to_string())
+    })
+    .await;
+}
