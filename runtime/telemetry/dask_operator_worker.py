@@ -134,8 +134,13 @@ def take_sigterm(loop, state, handler):
     state.previous = signal.SIG_DFL if previous is None else previous
 
 
-def give_sigterm_back(loop, state):
-    """Lets Dask do what it does at SIGTERM."""
+def give_sigterm_back(loop, state, seconds=None):
+    """Lets Dask do what it does at SIGTERM, for at most so many seconds: it may wait for threads of tasks that do not
+    end. Without a limit where nannies are, which end their workers themselves."""
+    if seconds is not None and not any(is_nanny(server) for server in state.servers):
+        end = threading.Timer(seconds, os._exit, (0,))
+        end.daemon = True
+        end.start()
     loop.remove_signal_handler(signal.SIGTERM)
     signal.signal(signal.SIGTERM, state.previous)
     signal.raise_signal(signal.SIGTERM)
@@ -144,7 +149,7 @@ def give_sigterm_back(loop, state):
 def sigterm(loop, state):
     if state.draining:
         logger.info("Second SIGTERM: closing without waiting")
-        give_sigterm_back(loop, state)
+        give_sigterm_back(loop, state, LAST_WORDS)
         return
     state.draining = True
     state.task = loop.create_task(drain_all(loop, state))
@@ -166,12 +171,8 @@ async def drain_all(loop, state):
             closing = asyncio.gather(*(nanny.close(timeout=1) for nanny in nannies), return_exceptions=True)
             await asyncio.wait([closing], timeout=begin + seconds + CLOSED + 1 - loop.time())
         else:
-            if late:
-                # Dask would wait for the threads of tasks that do not end.
-                end = threading.Timer(LAST_WORDS, os._exit, (0,))
-                end.daemon = True
-                end.start()
-            give_sigterm_back(loop, state)
+            left = begin + seconds + CLOSED - loop.time()
+            give_sigterm_back(loop, state, max(LAST_WORDS, left))
 
 
 async def drain(loop, server, end):
@@ -184,7 +185,13 @@ async def drain(loop, server, end):
         if not steps.done():
             steps.cancel()
             return None
-        refusal = steps.result()
+        try:
+            refusal = steps.result()
+        except OSError:
+            # A worker that closes may cut off the reply that told it to.
+            if not is_closing(server):
+                raise
+            refusal = None
         if refusal is None:
             await asyncio.wait([finished], timeout=max(0.0, end + CLOSED - loop.time()))
             return None if finished.done() else "handed over, but still closing"
@@ -224,7 +231,15 @@ async def within(loop, until, awaitable):
 
 
 def is_closed(server) -> bool:
-    return getattr(server.status, "name", server.status) == "closed"
+    return status(server) == "closed"
+
+
+def is_closing(server) -> bool:
+    return status(server) in ("closing", "closed")
+
+
+def status(server) -> str:
+    return getattr(server.status, "name", server.status)
 
 
 def leave_sigterm_to_nanny(worker):

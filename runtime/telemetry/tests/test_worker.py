@@ -98,11 +98,11 @@ def test_a_task_longer_than_the_budget_runs_again_without_blame(dask, runs, tmp_
 def test_the_last_worker_does_not_wait(dask, runs, nanny):
     worker = dask.start_worker("a", nanny=nanny)
     with dask.client() as client:
-        on_worker(client, "a", runs, 3)
+        held = on_worker(client, "a", runs, 3)
         worker.signal(signal.SIGTERM)
         code, seconds = worker.wait()
         assert (code, seconds < 6) == (0, True), worker.output()
-        assert "refused" in worker.output()
+        assert "refused" in worker.output(), f"{len(held)} results had nowhere to go"
 
 
 @both
@@ -123,7 +123,7 @@ def test_a_frozen_peer_costs_the_budget_at_most(dask, runs, nanny):
     worker = dask.start_worker("a", nanny=nanny, DASK_OPERATOR_DRAIN_SECONDS=budget)
     peer = dask.start_worker("b", nanny=nanny)
     with dask.client() as client:
-        on_worker(client, "a", runs, 5)
+        held = on_worker(client, "a", runs, 5)
         frozen = [peer.popen.pid, *(child.pid for child in peer.children())]
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
@@ -132,6 +132,7 @@ def test_a_frozen_peer_costs_the_budget_at_most(dask, runs, nanny):
         assert seconds < budget + GRACE, worker.output()
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
+        assert held
 
 
 @both
