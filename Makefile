@@ -7,11 +7,13 @@ TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 TESTBED = cargo run --quiet -p testbed --bin dask-testbed --
 NAME ?= dev
 NODES ?= 2
+SEED ?= 1
+STEPS ?= 200
 export PATH := $(CURDIR)/target/toolchain/go/bin:$(HOME)/.cargo/bin:$(PATH)
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: ## Install what the commands below need (system packages, Go, Rust); seconds when it is there
@@ -51,8 +53,14 @@ test-modules: ## Test the preload modules with real Dask
 	@$(TESTBED) python --with pytest==9.2.0 --with pytest-xdist==3.8.0 -m pytest -n 4 -q runtime/telemetry
 
 .PHONY: bench
-bench: image ## Measure the operator against a raw writer; writes target/bench/results.json
-	cargo run --release -p dask-operator-bench -- --operator target/$(TRIPLE)/release/dask-operator
+bench: image ## Measure the operator, also beside dask-kubernetes, into target/bench/results.json (ONLY="scale-up running-p99")
+	cargo run --release -p dask-operator-bench -- --operator target/$(TRIPLE)/release/dask-operator \
+	    $(foreach figure,$(ONLY),--only $(figure))
+
+.PHONY: chaos-drain
+chaos-drain: image ## Walk at random over a real cluster and audit that no work is lost (SEED=1 STEPS=200)
+	@cargo run --quiet -p chaos-tests --bin chaos-drain -- --seed $(SEED) --steps $(STEPS) \
+	    --operator target/$(TRIPLE)/release/dask-operator
 
 .PHONY: up
 up: tools ## Start a local Kubernetes (NAME=dev NODES=2)

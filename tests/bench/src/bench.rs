@@ -45,6 +45,8 @@ pub struct Size {
     pub settle: Duration,
     /// How long writes at rest are counted.
     pub rest: Duration,
+    /// Whether what takes minutes is measured too.
+    pub minutes: bool,
 }
 
 impl Size {
@@ -60,6 +62,7 @@ impl Size {
         repetitions: 3,
         settle: Duration::from_secs(10),
         rest: Duration::from_mins(1),
+        minutes: true,
     };
     /// Shows in half a minute that the bench works; its figures mean nothing.
     pub const QUICK: Self = Self {
@@ -73,6 +76,7 @@ impl Size {
         repetitions: 1,
         settle: Duration::from_secs(1),
         rest: Duration::from_secs(2),
+        minutes: false,
     };
 }
 

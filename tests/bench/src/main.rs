@@ -1,12 +1,13 @@
 //! `make bench`: prints a table and writes `target/bench/results.json`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use dask_operator_bench::bench::{Bench, Size};
 use dask_operator_bench::results::{Figure, Measurement, table};
+use dask_operator_bench::scenarios::{against_python, drains, first_result};
 use dask_operator_bench::{operator, scenarios, server};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,7 +47,9 @@ async fn main() -> Result<()> {
         measured = run(&arguments.only, name, size, program, log) => measured,
         signal = interruption() => Err(signal.map_or_else(Into::into, |()| anyhow::anyhow!("interrupted"))),
     };
-    testbed::down(name).await.context("failed to stop the API server")?;
+    for cluster in [name, drains::CLUSTER, against_python::CLUSTER, first_result::CLUSTER] {
+        testbed::down(cluster).await.context("failed to stop the local clusters")?;
+    }
     let figures = measured?;
 
     let text = serde_json::to_string_pretty(&figures)? + "\n";
@@ -68,6 +71,7 @@ async fn interruption() -> std::io::Result<()> {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "a bench says what it leaves out")]
 async fn run(
     only: &[Figure],
     name: &str,
@@ -75,9 +79,43 @@ async fn run(
     program: PathBuf,
     log: PathBuf,
 ) -> Result<Vec<Measurement>> {
-    let mut bench = Bench::new(server::Server::start(name).await?, program, log, size);
     let wanted = |figure: Figure| only.is_empty() || only.contains(&figure);
+    // A quick run leaves out what takes minutes, unless it is asked for by name.
+    let long = |figure: Figure| only.contains(&figure) || (only.is_empty() && size.minutes);
+    let mut figures = on_api_server(&wanted, name, size, &program, &log).await?;
+    if against_python::FIGURES.into_iter().any(long) {
+        let both = against_python::against_python(&program, &log).await.context("dask-kubernetes")?;
+        figures.extend(both.into_iter().filter(|measurement| long(measurement.name)));
+    }
+    let on_nodes = drains::FIGURES.into_iter().any(long) || long(first_result::FIGURE);
+    if on_nodes && let Err(missing) = testbed::requirements::check_nodes() {
+        println!("skipped, because nodes cannot run here: {missing}");
+        return Ok(figures);
+    }
+    if long(first_result::FIGURE) {
+        figures.push(first_result::first_result(&program, &log).await.context("kubecluster-first-result")?);
+    }
+    if drains::FIGURES.into_iter().any(long) {
+        figures.extend(drains::drains(&program, long).await?);
+        testbed::down(drains::CLUSTER).await?;
+    }
+    Ok(figures)
+}
+
+/// The figures that need only an API server.
+async fn on_api_server(
+    wanted: &impl Fn(Figure) -> bool,
+    name: &str,
+    size: Size,
+    program: &Path,
+    log: &Path,
+) -> Result<Vec<Measurement>> {
     let mut figures = Vec::new();
+    if !Figure::ON_API_SERVER.into_iter().any(wanted) {
+        return Ok(figures);
+    }
+    let server = server::Server::start(name).await?;
+    let mut bench = Bench::new(server, program.to_owned(), log.to_owned(), size);
     if wanted(Figure::CreateClusters) {
         figures.push(scenarios::create_clusters(&mut bench).await.context("create-clusters")?);
     }

@@ -18,15 +18,24 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts the operator and waits until it is ready.
+    /// Starts the operator and waits until it is ready. It does not look for schedulers, which are not real.
     ///
     /// # Errors
     /// When it does not become ready.
     pub async fn start(program: &Path, kubeconfig: &Path, log: &Path) -> Result<Self> {
+        Self::start_with(program, kubeconfig, log, "none").await
+    }
+
+    /// The same with another value of `--scheduler-access`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_with(program: &Path, kubeconfig: &Path, log: &Path, access: &str) -> Result<Self> {
         let port = free_port().await?;
         let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let process = Command::new(program)
-            .args(["run", "--all-namespaces", "--leader-elect=false", "--scheduler-access=none"])
+            .args(["run", "--all-namespaces", "--leader-elect=false"])
+            .arg(format!("--scheduler-access={access}"))
             .arg(format!("--max-in-flight={IN_FLIGHT}"))
             .arg(format!("--liveness=http://127.0.0.1:{port}/healthz"))
             .env("KUBECONFIG", kubeconfig)
@@ -88,8 +97,17 @@ async fn free_port() -> Result<u16> {
 }
 
 async fn is_ready(port: u16) -> Result<bool> {
+    answers(port, "/readyz").await
+}
+
+/// Whether a server on this machine answers a request with 200.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn answers(port: u16, path: &str) -> Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer.starts_with("HTTP/1.1 200"))

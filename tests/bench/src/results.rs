@@ -24,6 +24,38 @@ pub enum Figure {
     #[serde(rename = "running-p99")]
     #[strum(serialize = "running-p99")]
     RunningP99,
+    /// Keys that random scale-downs cost.
+    KeysLost,
+    /// Tasks that ran twice because of random scale-downs.
+    Recomputed,
+    /// Time of a scale-down with data.
+    #[serde(rename = "drain-10-to-3")]
+    #[strum(serialize = "drain-10-to-3")]
+    DrainTenToThree,
+    /// Time of a scale-down without data.
+    #[serde(rename = "drain-10-to-3-empty")]
+    #[strum(serialize = "drain-10-to-3-empty")]
+    DrainTenToThreeEmpty,
+    /// Rate of pods beside that of the Python operator.
+    ScaleUpVsDaskKubernetes,
+    /// Clusters created at once that reach Running.
+    #[serde(rename = "running-50-at-once")]
+    #[strum(serialize = "running-50-at-once")]
+    RunningFiftyAtOnce,
+    /// Time from `KubeCluster()` to the first result, beside that with the Python operator.
+    KubeclusterFirstResult,
+}
+
+impl Figure {
+    /// Those that need no more than an API server.
+    pub const ON_API_SERVER: [Self; 6] = [
+        Self::CreateClusters,
+        Self::ScaleUp,
+        Self::RssPerPod,
+        Self::RssIdle,
+        Self::WritesAtRest,
+        Self::RunningP99,
+    ];
 }
 
 /// One measured figure.
@@ -82,7 +114,7 @@ impl Measurement {
 #[must_use]
 pub fn table(measurements: &[Measurement]) -> String {
     let mut text = format!(
-        "{:<18} {:>10} {:>10} {:>6}  {:<10} {:<12} {}\n",
+        "{:<28} {:>10} {:>10} {:>6}  {:<10} {:<12} {}\n",
         "name", "value", "baseline", "ratio", "unit", "bar", "met"
     );
     for figure in measurements {
@@ -90,7 +122,7 @@ pub fn table(measurements: &[Measurement]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{:<18} {:>10} {:>10} {ratio:>6}  {:<10} {:<12} {}",
+            "{:<28} {:>10} {:>10} {ratio:>6}  {:<10} {:<12} {}",
             figure.name.to_string(),
             number(figure.value),
             number(figure.baseline),
@@ -117,6 +149,13 @@ mod tests {
     #[case(Figure::RssIdle, "rss-idle")]
     #[case(Figure::WritesAtRest, "writes-at-rest")]
     #[case(Figure::RunningP99, "running-p99")]
+    #[case(Figure::KeysLost, "keys-lost")]
+    #[case(Figure::Recomputed, "recomputed")]
+    #[case(Figure::DrainTenToThree, "drain-10-to-3")]
+    #[case(Figure::DrainTenToThreeEmpty, "drain-10-to-3-empty")]
+    #[case(Figure::ScaleUpVsDaskKubernetes, "scale-up-vs-dask-kubernetes")]
+    #[case(Figure::RunningFiftyAtOnce, "running-50-at-once")]
+    #[case(Figure::KubeclusterFirstResult, "kubecluster-first-result")]
     fn figures_have_one_name(#[case] figure: Figure, #[case] name: &str) {
         assert_eq!(name.parse(), Ok(figure));
         assert_eq!(figure.to_string(), name);

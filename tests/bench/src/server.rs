@@ -53,9 +53,16 @@ impl Server {
     /// # Errors
     /// When it does not start.
     pub async fn start(name: &str) -> Result<Self> {
-        testbed::down(name).await.context("failed to remove an earlier API server")?;
-        let cluster =
-            Cluster::up(ClusterConfig::api_only(name)).await.context("failed to start the API server")?;
+        Self::launch(ClusterConfig::api_only(name)).await
+    }
+
+    /// The same with another configuration.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn launch(config: ClusterConfig) -> Result<Self> {
+        testbed::down(&config.name).await.context("failed to remove an earlier API server")?;
+        let cluster = Cluster::up(config).await.context("failed to start the API server")?;
         let client = accounts::client(cluster.kubeconfig_path()).await?;
         install_definitions(&client).await?;
         let account = async |name: &str| {
@@ -66,6 +73,26 @@ impl Server {
         let (raw_writer, operator) = (account("bench-raw-writer").await?, account("bench-operator").await?);
         let processes = Processes::of_server(cluster.state_dir())?;
         Ok(Self { cluster, client, raw_writer, operator, processes })
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn state_dir(&self) -> &std::path::Path {
+        self.cluster.state_dir()
+    }
+
+    /// Imports an image archive on every node.
+    ///
+    /// # Errors
+    /// When a node refuses it.
+    pub async fn load_image(&self, archive: &std::path::Path) -> Result<()> {
+        Ok(self.cluster.load_image(archive).await?)
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> &std::path::Path {
+        self.cluster.kubeconfig_path()
     }
 
     /// Makes a namespace.

@@ -1,6 +1,9 @@
 //! What is measured.
 
+pub mod against_python;
 mod create_clusters;
+pub mod drains;
+pub mod first_result;
 mod memory;
 mod running;
 mod scale_up;

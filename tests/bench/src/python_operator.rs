@@ -1,0 +1,119 @@
+//! The operator of dask-kubernetes, as its users run it, for comparison.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tokio::net::TcpListener;
+
+use crate::wait::wait_for;
+
+const REQUIREMENT: &str = "dask-kubernetes==2026.3.0";
+
+/// The Python environment that it runs in; made the first time, from the package index.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    folder: PathBuf,
+}
+
+impl Installation {
+    /// Makes it, or finds it.
+    ///
+    /// # Errors
+    /// When the packages cannot be had.
+    pub async fn find() -> Result<Self> {
+        let made = tokio::task::spawn_blocking(|| testbed::python::environment(&[REQUIREMENT])).await?;
+        Ok(Self { folder: made.with_context(|| format!("failed to install {REQUIREMENT}"))? })
+    }
+
+    /// The folder with its custom resource definitions.
+    ///
+    /// # Errors
+    /// When the package has none.
+    pub fn definitions(&self) -> Result<PathBuf> {
+        let versions = fs::read_dir(self.folder.join("lib")).context("failed to read the environment")?;
+        let mut places = versions.filter_map(|entry| {
+            let place = entry.ok()?.path().join("site-packages/dask_kubernetes/operator/customresources");
+            place.is_dir().then_some(place)
+        });
+        places.next().with_context(|| format!("{REQUIREMENT} has no definitions"))
+    }
+
+    /// Its Python, which has the client too.
+    #[must_use]
+    pub fn python(&self) -> PathBuf {
+        self.folder.join("bin/python")
+    }
+
+    /// Replaces the definitions on an API server with its own.
+    ///
+    /// # Errors
+    /// When the API server refuses them.
+    pub async fn install_definitions(&self, kubeconfig: &Path) -> Result<()> {
+        let output = tokio::process::Command::new(testbed::tools::path("kubectl")?)
+            .args(["replace", "--filename"])
+            .arg(self.definitions()?)
+            .env("KUBECONFIG", kubeconfig)
+            .output()
+            .await?;
+        ensure!(output.status.success(), "kubectl replace: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Starts it and waits until it watches.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start(&self, kubeconfig: &Path, log: &Path) -> Result<PythonOperator> {
+        let port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
+        let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let process = Command::new(self.python())
+            .args(["-m", "kopf", "run", "-m", "dask_kubernetes.operator.controller", "--all-namespaces"])
+            .arg(format!("--liveness=http://127.0.0.1:{port}/healthz"))
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .context("failed to start kopf")?;
+        let operator = PythonOperator { process };
+        wait_for("kopf to be alive", async || {
+            crate::operator::answers(port, "/healthz").await.unwrap_or(false)
+        })
+        .await
+        .with_context(|| format!("see {}", log.display()))?;
+        Ok(operator)
+    }
+}
+
+/// The running operator; it ends when this is dropped.
+#[derive(Debug)]
+pub struct PythonOperator {
+    process: Child,
+}
+
+impl Drop for PythonOperator {
+    fn drop(&mut self) {
+        // Either fails only if it has ended by itself, which the measurement noticed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_found_whatever_the_version_of_python() {
+        let folder = std::env::temp_dir().join(format!("dask-operator-bench-env-{}", std::process::id()));
+        let place = folder.join("lib/python3.99/site-packages/dask_kubernetes/operator/customresources");
+        fs::create_dir_all(&place).unwrap();
+        let found = Installation { folder: folder.clone() }.definitions().unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, place);
+        let error = Installation { folder }.definitions().unwrap_err().to_string();
+        assert!(error.contains("environment"), "{error}");
+    }
+}
