@@ -17,7 +17,7 @@ use crate::wait::wait_for;
 const NODES: usize = 4;
 const PODS_OF_A_NODE: usize = 1_000;
 
-/// What kwok does with pods: those on a node run at once, those that are deleted are gone at once.
+/// What kwok does: nodes live; pods on them run at once, and are gone at once when they are deleted.
 const STAGES: &str = include_str!("../manifests/stages.yaml");
 
 /// The processes that stand in for nodes; they end when this is dropped.

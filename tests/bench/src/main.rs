@@ -47,8 +47,17 @@ async fn main() -> Result<()> {
         measured = run(&arguments.only, name, size, program, log) => measured,
         signal = interruption() => Err(signal.map_or_else(Into::into, |()| anyhow::anyhow!("interrupted"))),
     };
-    for cluster in [name, drains::CLUSTER, against_python::CLUSTER, first_result::CLUSTER] {
-        testbed::down(cluster).await.context("failed to stop the local clusters")?;
+    let only = &arguments.only;
+    let touched = |figures: &[Figure]| only.is_empty() || figures.iter().any(|figure| only.contains(figure));
+    for (cluster, figures) in [
+        (name, Figure::ON_API_SERVER.as_slice()),
+        (against_python::CLUSTER, &against_python::FIGURES),
+        (first_result::CLUSTER, &[first_result::FIGURE]),
+        (drains::CLUSTER, &drains::FIGURES),
+    ] {
+        if touched(figures) {
+            testbed::down(cluster).await.context("failed to stop the local clusters")?;
+        }
     }
     let figures = measured?;
 

@@ -154,7 +154,8 @@ class Audit:
         names = [f"held-{self.round}-{number:05}" for number in range(self.keys)]
         self.expected = {name: zlib.crc32(content(name, self.size)) for name in names}
         self.futures = {name: self.client.submit(hold, name, self.size, key=name, pure=False) for name in names}
-        wait(list(self.futures.values()), timeout=120)
+        if names:
+            wait(list(self.futures.values()), timeout=120)
         self.streaming.set()
         self.thread = threading.Thread(target=self.stream, args=(self.client, self.round), daemon=True)
         self.thread.start()
@@ -195,10 +196,11 @@ class Audit:
         deadline = time.monotonic() + patience
         present_workers = self.await_workers(workers, deadline)
         futures = list(self.futures.values())
-        try:
-            wait(futures, timeout=max(5.0, deadline - time.monotonic()))
-        except TimeoutError:
-            pass
+        if futures:
+            try:
+                wait(futures, timeout=max(5.0, deadline - time.monotonic()))
+            except TimeoutError:
+                pass
         while True:
             present, wrong = self.look()
             lost = [name for name in self.futures if name not in present]

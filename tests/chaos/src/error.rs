@@ -60,6 +60,6 @@ pub enum Error {
         /// What it is.
         step: String,
         /// Why not.
-        source: Box<Error>,
+        source: Box<Self>,
     },
 }

@@ -15,7 +15,7 @@ use crate::{
     audit::Audit,
     ledger::Excuse,
     plan::{Group, Step},
-    world::{DOOMED_NODE, World, drains_itself, group_name, index, is_ready, worker_spec},
+    world::{DOOMED_NODE, World, drains_itself, group_name, index, is_ready, node, worker_spec},
 };
 
 /// Patience for nodes, operator and scheduler to come back.
@@ -175,9 +175,14 @@ async fn kill_node(world: &World, audit: &mut Audit, taken: &mut Vec<String>) ->
     taken.extend(doomed.iter().map(|pod| pod.name_any()));
     audit.excuse(&addresses(&doomed)).await?;
     testbed.kill_node(DOOMED_NODE).await?;
-    let settled = world.settle(PATIENCE).await;
+    // Until Kubernetes finds out, its pods look well.
+    let dead =
+        format!("wait node/{DOOMED_NODE} --for=condition=Ready=Unknown --timeout {}s", PATIENCE.as_secs());
+    let noticed = world.kubernetes.kubectl(&dead).deadline(PATIENCE * 2).run().await;
+    let replaced = world.replaced(DOOMED_NODE, PATIENCE).await;
     testbed.restart_node(DOOMED_NODE).await?;
-    settled?;
+    noticed?;
+    replaced?;
     let ready = format!("wait node/{DOOMED_NODE} --for condition=Ready --timeout {}s", PATIENCE.as_secs());
     world.kubernetes.kubectl(&ready).deadline(PATIENCE * 2).run().await?;
     let whole = format!(
@@ -187,10 +192,6 @@ async fn kill_node(world: &World, audit: &mut Audit, taken: &mut Vec<String>) ->
     );
     world.kubernetes.kubectl(&whole).deadline(PATIENCE * 2).run().await?;
     Ok(())
-}
-
-fn node(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref()
 }
 
 #[cfg(test)]

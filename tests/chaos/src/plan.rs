@@ -16,6 +16,15 @@ pub enum Group {
     Second,
 }
 
+impl Group {
+    fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+}
+
 /// Workers of each group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -223,11 +232,11 @@ fn draw(random: &mut fastrand::Rng, sizes: Sizes, kinds: Kinds) -> Step {
     }
     // Every step draws everything, whatever its kind: one rule less to keep in mind.
     let (group, number) = (any_group(random), random.u32(0..1000));
-    let (other_size, both) = (another_size(random, sizes, group), another_place(random, sizes));
+    let ((scaled, other_size), both) = (another_size(random, sizes, group), another_place(random, sizes));
     match drawn {
-        Kind::Scale => Step::Scale(group, other_size),
+        Kind::Scale => Step::Scale(scaled, other_size),
         Kind::ScaleBoth => Step::ScaleBoth(both),
-        Kind::ScaleAndKillOperator => Step::ScaleAndKillOperator(group, other_size),
+        Kind::ScaleAndKillOperator => Step::ScaleAndKillOperator(scaled, other_size),
         Kind::KillOperator => Step::KillOperator,
         Kind::DeleteWorker => Step::DeleteWorker(populated(sizes, group), number),
         Kind::EditLabels => Step::EditLabels(group),
@@ -243,18 +252,23 @@ fn any_group(random: &mut fastrand::Rng) -> Group {
 
 /// This group, or the other one if it has no workers.
 fn populated(sizes: Sizes, group: Group) -> Group {
-    match (sizes.of(group), group) {
-        (1.., _) => group,
-        (_, Group::First) => Group::Second,
-        (_, Group::Second) => Group::First,
-    }
+    if sizes.of(group) > 0 { group } else { group.other() }
 }
 
-/// Another size of a group with which the walk may go on. There always is one: the totals allowed are seven.
-fn another_size(random: &mut fastrand::Rng, sizes: Sizes, group: Group) -> i32 {
-    let allowed: Vec<i32> =
-        (0..=MOST).filter(|size| *size != sizes.of(group) && sizes.with(group, *size).is_allowed()).collect();
-    allowed[random.usize(0..allowed.len())]
+/// Another size with which the walk may go on: of this group, or of the other one if this one is empty beside a full
+/// one.
+fn another_size(random: &mut fastrand::Rng, sizes: Sizes, group: Group) -> (Group, i32) {
+    let sizes_of = |group: Group| -> Vec<i32> {
+        let other = |size: &i32| *size != sizes.of(group) && sizes.with(group, *size).is_allowed();
+        (0..=MOST).filter(other).collect()
+    };
+    let allowed = sizes_of(group);
+    if let Some(size) = random.choice(allowed) {
+        return (group, size);
+    }
+    let other = group.other();
+    // The full one can always shrink.
+    (other, random.choice(sizes_of(other)).unwrap_or(FEWEST))
 }
 
 fn another_place(random: &mut fastrand::Rng, sizes: Sizes) -> Sizes {

@@ -144,17 +144,41 @@ impl World {
     /// # Errors
     /// When it is not so in time.
     pub async fn settle(&self, patience: Duration) -> Result<(), Error> {
-        let what = format!("{} workers of A and {} of B, all ready", self.sizes.first, self.sizes.second);
+        self.see("all ready", patience, |group, pods| {
+            is_settled(pods, self.sizes.of(group), self.revisions[index(group)])
+        })
+        .await
+    }
+
+    /// Waits until both groups have their workers on other nodes than this one, which is dead; what was on it may
+    /// still be listed.
+    ///
+    /// # Errors
+    /// When it is not so in time.
+    pub async fn replaced(&self, dead: &str, patience: Duration) -> Result<(), Error> {
+        let there = |pod: &&Pod| is_ready(pod) && node(pod).is_some_and(|node| node != dead);
+        self.see("ready on living nodes", patience, |group, pods| {
+            usize::try_from(self.sizes.of(group))
+                .is_ok_and(|wanted| pods.iter().filter(there).count() == wanted)
+        })
+        .await
+    }
+
+    async fn see(
+        &self,
+        how: &str,
+        patience: Duration,
+        good: impl Fn(Group, &[Pod]) -> bool,
+    ) -> Result<(), Error> {
+        let what = format!("{} workers of A and {} of B, {how}", self.sizes.first, self.sizes.second);
         let looked = wait::until(&what, patience, async || {
-            let mut seen = Vec::new();
-            let mut settled = true;
+            let (mut seen, mut all) = (Vec::new(), true);
             for group in [Group::First, Group::Second] {
                 let pods = self.workers(group).await.map_err(kit)?;
-                let revision = self.revisions[index(group)];
-                settled &= is_settled(&pods, self.sizes.of(group), revision);
+                all &= good(group, &pods);
                 seen.push(format!("{group}: {}", describe(&pods)));
             }
-            Ok(if settled { Look::Done(()) } else { Look::NotYet(seen.join("; ")) })
+            Ok(if all { Look::Done(()) } else { Look::NotYet(seen.join("; ")) })
         });
         Ok(looked.await?)
     }
@@ -204,6 +228,12 @@ pub fn drains_itself(pod: &Pod) -> bool {
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     let words = container.into_iter().flat_map(|container| [&container.command, &container.args]).flatten();
     words.flatten().any(|word| word.contains("dask_operator_worker"))
+}
+
+/// Name of the node that it is on.
+#[must_use]
+pub fn node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
 }
 
 fn revision_of(pod: &Pod) -> u32 {

@@ -33,6 +33,8 @@ const EMPTY_LIMIT: f64 = 2.0;
 const POLL: Duration = Duration::from_millis(50);
 /// 100 MB and nothing that runs.
 const HELD: Load = Load { short: 0, long: 0, ..Load::FULL };
+/// Nothing at all.
+const EMPTY: Load = Load { keys: 0, ..HELD };
 
 /// The figures of this file.
 pub const FIGURES: [Figure; 4] =
@@ -42,23 +44,22 @@ pub const FIGURES: [Figure; 4] =
 ///
 /// # Errors
 /// When the cluster does not come up, or does not do what it should.
+#[expect(clippy::print_stdout, reason = "a bench prints what it measures")]
 pub async fn drains(program: &Path, wanted: impl Fn(Figure) -> bool) -> Result<Vec<Measurement>> {
     let mut kubernetes = world::kubernetes(CLUSTER, Some(program.to_owned())).await?;
     let mut figures = Vec::new();
-    if [Figure::KeysLost, Figure::Recomputed].into_iter().any(&wanted) {
-        let (found, free) = walk(kubernetes).await.context("walk")?;
-        figures.extend(found);
-        kubernetes = free;
-    }
-    for (figure, load, limit) in [
-        (Figure::DrainTenToThree, Some(HELD), HOLDING_LIMIT),
-        (Figure::DrainTenToThreeEmpty, None, EMPTY_LIMIT),
-    ] {
+    for (figure, load, limit) in
+        [(Figure::DrainTenToThree, HELD, HOLDING_LIMIT), (Figure::DrainTenToThreeEmpty, EMPTY, EMPTY_LIMIT)]
+    {
         if wanted(figure) {
             let (seconds, free) = ten_to_three(kubernetes, load).await.with_context(|| figure.to_string())?;
+            println!("{figure}: {seconds:.2} s");
             figures.push(Measurement::new(figure, seconds, "s", limit, Bar::AtMostBaseline));
             kubernetes = free;
         }
+    }
+    if [Figure::KeysLost, Figure::Recomputed].into_iter().any(&wanted) {
+        figures.extend(walk(kubernetes).await.context("walk")?);
     }
     figures.retain(|measurement| wanted(measurement.name));
     Ok(figures)
@@ -66,7 +67,7 @@ pub async fn drains(program: &Path, wanted: impl Fn(Figure) -> bool) -> Result<V
 
 /// 1,000 keys of 100 kB on 8 workers while both groups are scaled up and down at random and tasks run.
 #[expect(clippy::print_stdout, reason = "a bench prints what it measures")]
-async fn walk(kubernetes: Kubernetes) -> Result<([Measurement; 2], Kubernetes)> {
+async fn walk(kubernetes: Kubernetes) -> Result<[Measurement; 2]> {
     let mut world = World::begin(kubernetes, Sizes::START, run::PATIENCE).await?;
     let mut audit = start(&world, Load::FULL).await?;
     let steps = plan(SEED, STEPS, Kinds::SCALING);
@@ -82,20 +83,17 @@ async fn walk(kubernetes: Kubernetes) -> Result<([Measurement; 2], Kubernetes)> 
         figure(Figure::Recomputed, count(cost.recomputed + cost.rerun), "tasks"),
     ];
     println!("keys-lost: {} workers scaled away in {} steps: {cost}\n", outcome.shrunk, outcome.steps);
-    Ok((figures, world.end().await?))
+    world.end().await?;
+    Ok(figures)
 }
 
 /// Seconds from the write that asks for 3 of 10 workers until the other pods are gone.
-async fn ten_to_three(kubernetes: Kubernetes, load: Option<Load>) -> Result<(f64, Kubernetes)> {
+async fn ten_to_three(kubernetes: Kubernetes, load: Load) -> Result<(f64, Kubernetes)> {
     let mut world = World::begin(kubernetes, BEFORE, run::PATIENCE).await?;
-    let mut audit = match load {
-        Some(load) => Some(start(&world, load).await?),
-        None => None,
-    };
-    if let Some(audit) = &mut audit {
-        audit.fill().await?;
-        audit.report(BEFORE.total(), PATIENCE).await?;
-    }
+    let mut audit = start(&world, load).await?;
+    audit.fill().await?;
+    let before = audit.report(BEFORE.total(), PATIENCE).await?;
+    ensure!(before.workers == BEFORE.total(), "{} workers came", before.workers);
     world.sizes = AFTER;
     let groups: Api<DaskWorkerGroup> = Api::namespaced(world.client.clone(), &world.namespace);
     let edit = Patch::Merge(json!({"spec": {"worker": {"replicas": AFTER.first}}}));
@@ -110,10 +108,8 @@ async fn ten_to_three(kubernetes: Kubernetes, load: Option<Load>) -> Result<(f64
         sleep(POLL).await;
     }
     let seconds = start.elapsed().as_secs_f64();
-    if let Some(audit) = &mut audit {
-        let report = audit.report(AFTER.total(), PATIENCE).await?;
-        ensure!(report.lost + report.wrong + report.twice_held == 0, "the drain lost keys: {report:?}");
-    }
+    let report = audit.report(AFTER.total(), PATIENCE).await?;
+    ensure!(report.lost + report.wrong + report.twice_held == 0, "the drain lost keys: {report:?}");
     drop(audit);
     Ok((seconds, world.end().await?))
 }
@@ -144,5 +140,6 @@ mod tests {
     fn a_hundred_megabytes_are_held() {
         assert_eq!(HELD.keys * HELD.bytes, 100_000_000);
         assert_eq!((HELD.short, HELD.long), (0, 0));
+        assert_eq!((EMPTY.keys, EMPTY.short, EMPTY.long), (0, 0, 0));
     }
 }
