@@ -37,6 +37,8 @@ HAND_OVER = 4.0
 CLOSED = 5.0
 #: Seconds that a worker without nanny then has to close as always.
 LAST_WORDS = 1.0
+#: Seconds in which a worker that the scheduler has let go hears of it.
+FAREWELL = 0.5
 #: Seconds between two looks at the running tasks.
 POLL = 0.2
 #: Seconds in which a nanny that got the same SIGTERM says so.
@@ -192,12 +194,23 @@ async def drain(loop, server, end):
             if not is_closing(server):
                 raise
             refusal = None
+        if refusal is not None and await is_let_go(loop, server):
+            refusal = None
         if refusal is None:
             await asyncio.wait([finished], timeout=max(0.0, end + CLOSED - loop.time()))
             return None if finished.done() else "handed over, but still closing"
         return refusal
     finally:
         finished.cancel()
+
+
+async def is_let_go(loop, server) -> bool:
+    """Whether the scheduler refuses because it has let this worker go: it told it to close just before, on another
+    connection. Dask must not get the signal then: it would cut off the close, and the process might hang."""
+    end = loop.time() + FAREWELL
+    while not is_closing(server) and loop.time() < end:
+        await asyncio.sleep(FAREWELL / 10)
+    return is_closing(server)
 
 
 async def hand_over(loop, server, end):
@@ -235,7 +248,9 @@ def is_closed(server) -> bool:
 
 
 def is_closing(server) -> bool:
-    return status(server) in ("closing", "closed")
+    # A nanny whose worker closes is told so before; for a worker, the same word means that it is fenced.
+    told = is_nanny(server) and status(server) == "closing_gracefully"
+    return told or status(server) in ("closing", "closed")
 
 
 def status(server) -> str:

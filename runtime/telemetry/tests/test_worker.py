@@ -105,6 +105,23 @@ def test_the_last_worker_does_not_wait(dask, runs, nanny):
         assert "refused" in worker.output(), f"{len(held)} results had nowhere to go"
 
 
+async def let_go(dask_scheduler, address, pid):
+    """What a drain by the operator does, and Kubernetes right after it."""
+    await dask_scheduler.retire_workers(workers=[address], close_workers=False, remove=False)
+    await dask_scheduler.retire_workers(workers=[address], close_workers=True, remove=True)
+    os.kill(pid, signal.SIGTERM)
+
+
+@both
+def test_a_worker_that_the_scheduler_has_let_go_ends_at_once(dask, nanny):
+    worker = dask.start_worker("a", nanny=nanny)
+    with dask.client() as client:
+        client.run_on_scheduler(let_go, address=dask.names(client)["a"], pid=worker.popen.pid)
+        _, seconds = worker.wait()
+        # Not the budget of 20 s, as when its close was cut off.
+        assert seconds < 10, worker.output()
+
+
 @both
 def test_an_actor_is_not_waited_for(dask, nanny):
     worker = dask.start_worker("a", nanny=nanny)

@@ -10,6 +10,8 @@ use tokio::net::TcpListener;
 use crate::wait::wait_for;
 
 const REQUIREMENT: &str = "dask-kubernetes==2026.3.0";
+/// In its chart.
+const DEFINITIONS: &str = "dask_kubernetes/operator/deployment/helm/dask-kubernetes-operator/crds";
 
 /// The Python environment that it runs in; made the first time, from the package index.
 #[derive(Clone, Debug)]
@@ -34,7 +36,7 @@ impl Installation {
     pub fn definitions(&self) -> Result<PathBuf> {
         let versions = fs::read_dir(self.folder.join("lib")).context("failed to read the environment")?;
         let mut places = versions.filter_map(|entry| {
-            let place = entry.ok()?.path().join("site-packages/dask_kubernetes/operator/customresources");
+            let place = entry.ok()?.path().join("site-packages").join(DEFINITIONS);
             place.is_dir().then_some(place)
         });
         places.next().with_context(|| format!("{REQUIREMENT} has no definitions"))
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn definitions_are_found_whatever_the_version_of_python() {
         let folder = std::env::temp_dir().join(format!("dask-operator-bench-env-{}", std::process::id()));
-        let place = folder.join("lib/python3.99/site-packages/dask_kubernetes/operator/customresources");
+        let place = folder.join("lib/python3.99/site-packages").join(DEFINITIONS);
         fs::create_dir_all(&place).unwrap();
         let found = Installation { folder: folder.clone() }.definitions().unwrap();
         fs::remove_dir_all(&folder).unwrap();

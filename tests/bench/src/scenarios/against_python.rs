@@ -48,7 +48,7 @@ pub async fn against_python(program: &Path, log: &Path) -> Result<[Measurement; 
     let config =
         ClusterConfig::api_only(CLUSTER).with_controller_manager().with_controller_qps(CONTROLLER_QPS);
     let server = Server::launch(config).await?;
-    let nodes = FakeNodes::start(&server, CONTROLLER_QPS).await?;
+    let nodes = FakeNodes::start(&server).await?;
 
     let operator = Operator::start(program, &server.operator.kubeconfig, log).await?;
     let ours = Side::measure(&server, "ours").await.context("this operator")?;
