@@ -62,7 +62,7 @@ impl FakeNodes {
         // The controller manager takes this away from nodes that live.
         wait_for("the fake nodes to take pods", async || {
             let list = api.list(&kube::api::ListParams::default()).await;
-            list.is_ok_and(|list| list.items.iter().all(|node| takes_pods(node)))
+            list.is_ok_and(|list| list.items.iter().all(takes_pods))
         })
         .await?;
         Ok(nodes)

@@ -132,11 +132,11 @@ async fn scale_up(server: &Server, namespace: &str) -> Result<(f64, f64)> {
     let start = Instant::now();
     driver::scale(&server.client, cluster, PODS).await?;
     let seen = observer.wait(usize::try_from(PODS)? + 1).await?;
-    let last = seen.values().max().context("no pods")?;
-    let created = last.saturating_duration_since(start).as_secs_f64();
+    let end = seen.values().max().context("no pods")?;
+    let created = end.saturating_duration_since(start).as_secs_f64();
     wait_for("all pods to be ready", async || {
-        let list = pods.list(&ListParams::default()).await;
-        list.is_ok_and(|list| list.items.iter().filter(|pod| is_running(pod)).count() == seen.len())
+        let there = pods.list(&ListParams::default()).await;
+        there.is_ok_and(|list| list.items.iter().filter(|pod| is_running(pod)).count() == seen.len())
     })
     .await?;
     let ready = start.elapsed().as_secs_f64();
@@ -155,15 +155,15 @@ async fn at_once(server: &Server, namespace: &str) -> Result<usize> {
         .try_for_each(async |_| Ok(()))
         .await?;
     let clusters: Api<DaskCluster> = Api::namespaced(server.client.clone(), namespace);
-    let (mut last, mut since) = (Vec::new(), Instant::now());
+    let (mut before, mut since) = (Vec::new(), Instant::now());
     let running = loop {
-        let list = clusters.list(&ListParams::default()).await?.items;
+        let there = clusters.list(&ListParams::default()).await?.items;
         let mut phases: Vec<_> =
-            list.iter().map(|c| c.status.as_ref().and_then(|status| status.phase)).collect();
+            there.iter().map(|c| c.status.as_ref().and_then(|status| status.phase)).collect();
         phases.sort_by_key(|phase| format!("{phase:?}"));
         let running = phases.iter().filter(|phase| **phase == Some(ClusterPhase::Running)).count();
-        if phases != last {
-            (last, since) = (phases, Instant::now());
+        if phases != before {
+            (before, since) = (phases, Instant::now());
         }
         if running == CLUSTERS || since.elapsed() >= STILL {
             break running;
