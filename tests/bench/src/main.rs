@@ -90,22 +90,22 @@ async fn run(
 ) -> Result<Vec<Measurement>> {
     let wanted = |figure: Figure| only.is_empty() || only.contains(&figure);
     // A quick run leaves out what takes minutes, unless it is asked for by name.
-    let long = |figure: Figure| only.contains(&figure) || (only.is_empty() && size.minutes);
+    let lasting = |figure: Figure| only.contains(&figure) || (only.is_empty() && size.minutes);
     let mut figures = on_api_server(&wanted, name, size, &program, &log).await?;
-    if against_python::FIGURES.into_iter().any(long) {
+    if against_python::FIGURES.into_iter().any(lasting) {
         let both = against_python::against_python(&program, &log).await.context("dask-kubernetes")?;
-        figures.extend(both.into_iter().filter(|measurement| long(measurement.name)));
+        figures.extend(both.into_iter().filter(|measurement| lasting(measurement.name)));
     }
-    let on_nodes = drains::FIGURES.into_iter().any(long) || long(first_result::FIGURE);
+    let on_nodes = drains::FIGURES.into_iter().any(lasting) || lasting(first_result::FIGURE);
     if on_nodes && let Err(missing) = testbed::requirements::check_nodes() {
         println!("skipped, because nodes cannot run here: {missing}");
         return Ok(figures);
     }
-    if long(first_result::FIGURE) {
+    if lasting(first_result::FIGURE) {
         figures.push(first_result::first_result(&program, &log).await.context("kubecluster-first-result")?);
     }
-    if drains::FIGURES.into_iter().any(long) {
-        figures.extend(drains::drains(&program, long).await?);
+    if drains::FIGURES.into_iter().any(lasting) {
+        figures.extend(drains::drains(&program, lasting).await?);
         testbed::down(drains::CLUSTER).await?;
     }
     Ok(figures)
