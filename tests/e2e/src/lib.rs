@@ -11,7 +11,9 @@ pub mod error;
 pub mod images;
 pub mod kubernetes;
 pub mod manifest;
+pub mod notebook;
 pub mod operator;
+pub mod python_operator;
 pub mod wait;
 
 pub use error::Error;
