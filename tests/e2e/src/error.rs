@@ -19,9 +19,6 @@ pub enum Error {
     /// A container image.
     #[error(transparent)]
     Image(#[from] images::Error),
-    /// Python on this machine.
-    #[error(transparent)]
-    Python(#[from] testbed::python::Error),
     /// A manifest.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),

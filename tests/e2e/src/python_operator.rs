@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 
 use testbed::{images::DASK, workspace};
 
-use crate::{Error, Kubernetes, command::Invocation, notebook};
+use crate::{Error, Kubernetes, command::Invocation, packages};
 
 /// Name of the release, of its Deployment and of its namespace.
 pub const RELEASE: &str = "dask-kubernetes-operator";
@@ -17,12 +17,9 @@ const COMMAND: &str = "command: [tini, --, python, -m, kopf, run, -m, dask_kuber
 /// A copy of its chart, with the command.
 ///
 /// # Errors
-/// When the package cannot be installed or copied.
+/// When the package cannot be unpacked or copied.
 pub async fn chart() -> Result<PathBuf, Error> {
-    let python = notebook::environment().await?.join("bin/python");
-    let find = "import pathlib, dask_kubernetes; print(pathlib.Path(dask_kubernetes.__file__).parent)";
-    let package = Invocation::new(python).args(["-c", find]).run().await?;
-    let original = PathBuf::from(package.trim()).join("operator/deployment/helm").join(RELEASE);
+    let original = packages::unpacked().await?.join("dask_kubernetes/operator/deployment/helm").join(RELEASE);
     let copy = workspace::data_dir().join("helm").join(RELEASE);
     let read = |source| Error::Read { path: copy.clone(), source };
     if copy.exists() {

@@ -13,7 +13,6 @@ fn shrinking(executions: usize) -> Shrinking {
         on_gone: 31,
         removed: 2,
         lost: 0,
-        interrupted: 0,
         right: true,
     }
 }

@@ -2,7 +2,7 @@
 
 use e2e_tests::{
     Error,
-    notebook::{Machine, Names, SCALING, Shrinking},
+    notebook::{self, Names, SCALING, Shrinking},
 };
 use serde::Deserialize;
 use testbed::images::DASK;
@@ -20,10 +20,9 @@ struct Seen {
 #[tokio::test]
 async fn a_machine_outside_creates_scales_and_closes_by_port_forward() {
     shared("outside", async |scenario| {
-        let machine = Machine::new(scenario.kubernetes).await?;
         let scripts = [life::SCRIPT, SCALING, "play(life, scaling)"];
         let names = Names { namespace: &scenario.namespace, cluster: "outside", image: DASK };
-        let seen: Seen = machine.run(&scripts, names).await?;
+        let seen: Seen = notebook::run_outside(scenario.kubernetes, &scripts, names).await?;
         seen.life.check("outside");
         assert!(seen.life.discovered.contains(&"outside".to_owned()), "{seen:?}");
         assert_eq!(seen.scaling.checked()?.workers, [4, 2]);

@@ -22,13 +22,14 @@ pub(super) struct Guide {
 impl Guide {
     /// For a shell in which `kubectl` and `helm` are those of this checkout, and the namespace is the current one.
     pub(super) async fn new(kubernetes: &Kubernetes, namespace: &str) -> Result<Self, Error> {
+        let chart = python_operator::chart().await?;
         let kubeconfig = workspace::data_dir().join("helm/kubeconfig-migration");
         let read = |source| Error::Read { path: kubeconfig.clone(), source };
         std::fs::copy(kubernetes.kubeconfig(), &kubeconfig).map_err(read)?;
         let enter = format!("config set-context --current --namespace {namespace}");
         kubernetes.kubectl(&enter).env("KUBECONFIG", &kubeconfig).run().await?;
         let programs = kubernetes.kubectl_path().parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Self { kubeconfig, programs, chart: python_operator::chart().await? })
+        Ok(Self { kubeconfig, programs, chart })
     }
 
     /// Runs the commands of one step.
