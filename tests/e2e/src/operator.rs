@@ -99,7 +99,7 @@ fn helm_upgrade(kubernetes: &Kubernetes, values: &Value) -> Invocation {
         .helm(&format!("upgrade --install {RELEASE}"))
         .args([testbed::workspace::root().join("charts/dask-operator")])
         .words(&format!(
-            "--namespace {RELEASE} --values - --take-ownership --wait --timeout {}s",
+            "--namespace {RELEASE} --values - --take-ownership --force-conflicts --wait --timeout {}s",
             READY_PATIENCE.as_secs()
         ))
         .input(values.to_string())

@@ -34,6 +34,22 @@ impl Guide {
 
     /// Runs the commands of one step.
     pub(super) async fn follow(&self, part: &str, step: usize) -> Result<String, Error> {
+        self.run(&commands(part, step)).await
+    }
+
+    /// Runs the commands of a step that is taken for each cluster.
+    pub(super) async fn follow_for(
+        &self,
+        part: &str,
+        step: usize,
+        cluster: &str,
+        workers: u32,
+    ) -> Result<String, Error> {
+        let commands = commands(part, step).replace("NAME", cluster);
+        self.run(&commands.replace("--replicas=N", &format!("--replicas={workers}"))).await
+    }
+
+    async fn run(&self, commands: &str) -> Result<String, Error> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = format!("{}:{}", self.programs.display(), path.to_string_lossy());
         let home = workspace::data_dir().join("helm");
@@ -42,7 +58,7 @@ impl Guide {
             shell = shell.env(variable, &home);
         }
         let shell = shell.env("KUBECONFIG", &self.kubeconfig).in_dir(&workspace::root()).deadline(PATIENCE);
-        Ok(shell.input(self.adapted(&commands(part, step))).run().await?)
+        Ok(shell.input(self.adapted(commands)).run().await?)
     }
 
     /// Only what every reader has to fill in, and what this machine lacks: upstream's chart repository.
@@ -51,7 +67,6 @@ impl Guide {
         commands
             .replace("REGISTRY/dask-operator", image)
             .replace("image.tag=TAG", &format!("image.tag={tag}"))
-            .replace("NAME --replicas=N", "moving born --replicas=2")
             .replace(
                 "dask-kubernetes-operator --repo https://helm.dask.org",
                 &self.chart.display().to_string(),
@@ -76,5 +91,6 @@ fn commands(part: &str, step: usize) -> String {
 fn steps_are_found_in_the_guide() {
     assert!(commands("There", 1).starts_with("kubectl scale deployment dask-kubernetes-operator "));
     assert!(commands("There", 2).contains("--take-ownership"));
-    assert_eq!(commands("Back", 3), "kubectl scale daskcluster NAME --replicas=N\n");
+    assert!(commands("Back", 3).starts_with("kubectl scale daskcluster NAME --replicas=N\n"));
+    assert_eq!(commands("Back", 4).lines().filter(|line| !line.is_empty()).count(), 1);
 }

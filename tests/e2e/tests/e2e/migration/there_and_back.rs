@@ -135,9 +135,12 @@ async fn back(scenario: &Scenario, client: &ClientPod<'_>, before: &Lives) -> Re
     scenario.apply(cluster("born", 1)).await?;
     scenario.ready("born", 1).await?;
     let guide = Guide::new(scenario.kubernetes, &scenario.namespace).await?;
-    for step in 1..=3 {
-        guide.follow("Back", step).await?;
+    guide.follow("Back", 1).await?;
+    guide.follow("Back", 2).await?;
+    for name in ["moving", "born"] {
+        guide.follow_for("Back", 3, name, 2).await?;
     }
+    guide.follow("Back", 4).await?;
     for name in ["moving", "born"] {
         let workers = scenario.ready_workers(name, 2).await?;
         assert!(workers.iter().all(|pod| owned_by(pod, "ReplicaSet")), "{:?}", lives(&workers));
