@@ -6,14 +6,9 @@ def counted(index, seconds=0.0):
     return bytes([index]) * (1 << 16)
 
 
-def executions(client, at_least):
-    """Every execution of `counted`, also one that was cut off, with its worker; traces may arrive after results."""
-
-    def seen():
-        return [event for _, event in client.get_events("executions") or ()]
-
-    until(f"{at_least} executions", lambda: len(seen()) >= at_least)
-    return seen()
+def executions(client):
+    """Every execution of `counted`, also one that was cut off, with its worker."""
+    return [event for _, event in client.get_events("executions") or ()]
 
 
 def removals(client):
@@ -25,7 +20,8 @@ def removals(client):
 def shrink(cluster, client, count, tasks):
     """Scales down while every worker holds results and computes, and tells whether anything was done twice."""
     before = names(client)
-    earlier = len(removals(client))
+    # An earlier program may have used the cluster in the same way.
+    executed, earlier = len(executions(client)), len(removals(client))
     held = client.map(counted, range(tasks), pure=False)
     wait(held, PATIENCE)
     running = client.map(counted, range(tasks), seconds=0.5, pure=False)
@@ -34,7 +30,9 @@ def shrink(cluster, client, count, tasks):
     unfinished = sum(not future.done() for future in running)
     values = client.gather(held + running)
     after = workers(client, count)
-    done = executions(client, 2 * tasks)
+    # Traces may arrive after results.
+    until("a trace of every task", lambda: len(executions(client)) >= executed + 2 * tasks)
+    done = executions(client)[executed:]
     gone = set(before) - set(after)
     removed = removals(client)[earlier:]
     return {
