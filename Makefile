@@ -48,7 +48,7 @@ test: image ## Run all tests: unit, API server, nodes, and a short bench
 
 .PHONY: test-modules
 test-modules: ## Test the preload modules with real Dask
-	@$(TESTBED) python --with pytest -m pytest runtime/telemetry
+	@$(TESTBED) python --with pytest==9.2.0 --with pytest-xdist==3.8.0 -m pytest -n 4 -q runtime/telemetry
 
 .PHONY: bench
 bench: image ## Measure the operator against a raw writer; writes target/bench/results.json

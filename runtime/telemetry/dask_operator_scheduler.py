@@ -101,6 +101,8 @@ def worker(state) -> dict:
         "nthreads": int(state.nthreads),
         "executing": int(executing) + long_running,
         "long_running": long_running,
+        # What was given to it and is not done; the scheduler knows at once, unlike what a heartbeat tells.
+        "processing": len(state.processing),
         # Results in memory and on disk.
         "stored_bytes": int(state.nbytes),
         "keys": len(state.has_what),

@@ -14,9 +14,9 @@ use crate::{
 /// What a worker runs at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Executing {
-    /// Tasks that occupy a thread.
+    /// Tasks that run, long-running ones included, as in [`crate::WorkerState`].
     pub executing: u64,
-    /// Tasks that run on without one.
+    /// Tasks among them that gave their thread back.
     pub long_running: u64,
 }
 

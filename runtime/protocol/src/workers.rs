@@ -52,6 +52,9 @@ pub struct WorkerState {
     pub executing: u64,
     /// Tasks among them that gave their thread back and do not count as work.
     pub long_running: u64,
+    /// Tasks that the scheduler gave it and that are not done, running or not. Unlike `executing`, which is as old as
+    /// the last heartbeat, this is true when the scheduler answers; only the operator's module tells it.
+    pub processing: Option<u64>,
     /// Bytes of results it holds, in memory and on disk.
     pub stored_bytes: u64,
     /// Results it holds.
@@ -77,6 +80,7 @@ impl WorkerState {
             nthreads: field(worker, "nthreads").and_then(count).unwrap_or_default(),
             executing: executing.saturating_add(long_running),
             long_running,
+            processing: None,
             // Results that were spilled to disk count among the managed bytes.
             stored_bytes: metric(&["managed_bytes"]).unwrap_or_default(),
             keys: metric(&["task_counts", "memory"]),
@@ -98,6 +102,7 @@ impl WorkerState {
             nthreads: get("nthreads").and_then(count)?,
             executing: get("executing").and_then(count)?,
             long_running: get("long_running").and_then(count).unwrap_or_default(),
+            processing: get("processing").and_then(count),
             stored_bytes: get("stored_bytes").and_then(count).unwrap_or_default(),
             keys: get("keys").and_then(count),
             actors: get("actors").and_then(count),
@@ -161,6 +166,7 @@ mod tests {
             nthreads: 4,
             executing: 3,
             long_running: 1,
+            processing: None,
             stored_bytes: 1000,
             keys: Some(9),
             actors: None,
@@ -187,6 +193,7 @@ mod tests {
             ("nthreads", 2.into()),
             ("executing", 1.into()),
             ("long_running", 1.into()),
+            ("processing", 3.into()),
             ("stored_bytes", 5.into()),
             ("keys", 6.into()),
             ("actors", 7.into()),
@@ -199,6 +206,7 @@ mod tests {
         let reply = map([("version", 1.into()), ("workers", Value::Array(vec![row("tcp://a:1".into())]))]);
         let worker = &from_module(&reply).unwrap()[0];
         assert_eq!((worker.status, worker.executing, worker.long_running), (WorkerStatus::Paused, 1, 1));
+        assert_eq!(worker.processing, Some(3));
         assert_eq!((worker.keys, worker.actors, worker.last_seen), (Some(6), Some(7), Some(8.5)));
     }
 

@@ -48,6 +48,7 @@ def test_tasks_that_run_wait_and_cannot_run(dask, runs, tmp_path):
                           if executing(dask) == 2 else None)
         assert (worker["name"], worker["host"], worker["status"]) == ("a", "127.0.0.1", "running")
         assert (worker["nthreads"], worker["long_running"], worker["keys"], worker["actors"]) == (2, 0, 3, 0)
+        assert worker["processing"] == reply["processing"]
         assert worker["address"] == dask.names(client)["a"]
         assert worker["stored_bytes"] >= 3000 and abs(worker["last_seen"] - time.time()) < 60
         flag.touch()

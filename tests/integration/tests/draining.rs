@@ -69,6 +69,29 @@ async fn add_workers_without_node(namespace: &Namespace, replicas: i32) {
 }
 
 #[tokio::test]
+async fn workers_that_cannot_be_written_to_hold_up_no_others() {
+    let world = World::with_cluster("stubborn", 6).await;
+    let namespace = &world.namespace;
+    let names: Vec<_> = namespace.workers(GROUP).await.iter().map(ResourceExt::name_any).collect();
+    let (no_delete, no_mark) = (names[0].clone(), names[1].clone());
+    world.operator.faults.set_plan(move |call| {
+        let name = call.resource.as_ref().filter(|resource| resource.resource == "pods");
+        let name = name.and_then(|resource| resource.name.as_deref());
+        let refused = (call.verb == "delete" && name == Some(&no_delete))
+            || (call.verb == "patch" && name == Some(&no_mark));
+        if refused { Fault::Refuse(Refusal::FORBIDDEN) } else { Fault::None }
+    });
+    namespace.scale_group(GROUP, 0).await;
+    wait_for("all other workers are gone", async || {
+        let left: Vec<_> = namespace.workers(GROUP).await.iter().map(ResourceExt::name_any).collect();
+        check(left == names[..2], || format!("{left:?}"))
+    })
+    .await;
+    world.operator.faults.set_plan(|_| Fault::None);
+    namespace.wait_for_ready_workers(GROUP, 0).await;
+}
+
+#[tokio::test]
 async fn a_busy_worker_is_waited_for_and_named() {
     let world = World::with_cluster("busy", 3).await;
     let namespace = &world.namespace;

@@ -1,6 +1,6 @@
 //! Bytes that no Dask ever sent: nothing panics, nothing exceeds the limits, every call ends.
 //!
-//! 30,000 inputs in a usual run; `DASK_PROTOCOL_FUZZ_INPUTS` asks for more, `DASK_PROTOCOL_FUZZ_SEED` for others.
+//! 20,000 inputs in a usual run; `DASK_PROTOCOL_FUZZ_INPUTS` asks for more, `DASK_PROTOCOL_FUZZ_SEED` for others.
 
 use std::{env, time::Duration};
 
@@ -20,7 +20,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 fn inputs() -> u64 {
-    setting("DASK_PROTOCOL_FUZZ_INPUTS", 30_000)
+    setting("DASK_PROTOCOL_FUZZ_INPUTS", 20_000)
 }
 
 fn rng(test: u64) -> Rng {

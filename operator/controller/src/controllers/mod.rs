@@ -7,7 +7,6 @@ pub mod cluster;
 pub mod counts;
 pub mod group;
 pub mod job;
-mod kopf;
 pub mod obstacle;
 pub mod reconcile;
 pub mod status_writer;

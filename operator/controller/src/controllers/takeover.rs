@@ -17,7 +17,7 @@ use crate::writer::{Lane, WriteError};
 ///
 /// Nobody else would take it off once that operator is gone, and the object could never be deleted.
 #[must_use]
-pub fn finalizers_without_kopf(finalizers: &[String]) -> Option<Value> {
+fn finalizers_without_kopf(finalizers: &[String]) -> Option<Value> {
     let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != KOPF_FINALIZER).collect();
     (others.len() < finalizers.len()).then(|| json!({"metadata": {"finalizers": others}}))
 }

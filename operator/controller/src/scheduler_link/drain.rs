@@ -14,6 +14,9 @@ use super::view::DrainProgress;
 
 /// After a refusal the scheduler is asked again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// A refused worker goes back to work by itself. If it were asked before that, Dask would take the fence for the state to
+/// go back to. After this time it is asked in any case.
+const UNFENCED: Duration = Duration::from_secs(90);
 /// After a call that was not answered.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// A worker that is still being told of its fence may start a task; its counts are believed only after this time and
@@ -109,6 +112,8 @@ pub(super) struct Drain {
     not_before: Timestamp,
     /// Why the scheduler refused, until it agrees.
     refusal: Option<String>,
+    /// The worker it refused to retire, and until when its return to work is waited for.
+    returning: Option<(Box<str>, Timestamp)>,
     /// A fence was asked for, so the workers may be fenced, and there is no way back.
     committed: bool,
     /// A close was asked for: if the workers are gone then, they are closed.
@@ -126,6 +131,7 @@ impl Default for Drain {
             step: Step::Open,
             not_before: Timestamp::UNIX_EPOCH,
             refusal: None,
+            returning: None,
             committed: false,
             close_asked: false,
             alone: false,
@@ -158,6 +164,9 @@ impl Drain {
         let present: Vec<&Seen> =
             round.workers.iter().filter(|worker| worker.standing != Standing::Closing).collect();
         if present.is_empty() || now < self.not_before {
+            return None;
+        }
+        if self.is_returning(&present, now) {
             return None;
         }
         self.actors = present.iter().any(|worker| worker.actors > 0);
@@ -194,6 +203,7 @@ impl Drain {
         let missing = asked.iter().find(|address| !confirmed.iter().any(|c| **c == ***address));
         if let Some(address) = missing {
             self.refusal = Some(self.why(address));
+            self.returning = Some((address.clone(), now + UNFENCED));
             self.step = Step::Open;
             self.close_asked = false;
             // Dask takes back the fence of those that it does not retire.
@@ -266,6 +276,17 @@ impl Drain {
         }
     }
 
+    /// Whether a worker that the scheduler refused to retire has not gone back to work yet.
+    fn is_returning(&mut self, present: &[&Seen], now: Timestamp) -> bool {
+        let Some((refused, until)) = &self.returning else { return false };
+        let fenced =
+            present.iter().any(|worker| worker.address == *refused && worker.standing == Standing::Fenced);
+        if !fenced || now >= *until {
+            self.returning = None;
+        }
+        self.returning.is_some()
+    }
+
     fn is_fenced(&self, worker: &Seen) -> bool {
         match worker.standing {
             Standing::Fenced | Standing::Closing => true,
@@ -283,9 +304,13 @@ impl Drain {
         self.executing = present.iter().map(|worker| worker.executing).sum();
         let Step::Finishing { since, baseline, heard } = &mut self.step else { return false };
         let since = *since;
-        let mut quiet = now >= since + SETTLE;
+        let mut quiet = true;
         let mut silent = None;
         for worker in present {
+            if worker.processing == Some(0) {
+                // The scheduler gave it nothing that is not done, and gives it nothing more.
+                continue;
+            }
             let first = *baseline.entry(worker.address.clone()).or_insert(worker.heartbeat);
             let fresh = match (first, worker.heartbeat) {
                 (Some(first), Some(last)) => last > first,
@@ -299,7 +324,7 @@ impl Drain {
             if !fresh {
                 silent = Some(&worker.address);
             }
-            quiet &= fresh && worker.executing == 0;
+            quiet &= fresh && worker.executing == 0 && now >= since + SETTLE;
         }
         let frozen = silent.filter(|_| now >= *heard + SILENCE);
         self.refusal = frozen.map(|address| {

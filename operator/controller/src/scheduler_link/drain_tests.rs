@@ -19,7 +19,8 @@ fn pod() -> PodFacts {
 }
 
 fn worker(port: u16, standing: Standing, executing: u64, heartbeat: f64) -> Seen {
-    Seen { address: address(port), standing, executing, actors: 0, heartbeat: Some(heartbeat) }
+    let processing = None;
+    Seen { address: address(port), standing, executing, processing, actors: 0, heartbeat: Some(heartbeat) }
 }
 
 fn address(port: u16) -> Box<str> {
@@ -110,6 +111,45 @@ fn a_count_is_believed_only_after_a_heartbeat_and_a_moment() {
         None,
         "a heartbeat on its way before the fence"
     );
+}
+
+#[test]
+fn a_worker_that_was_given_nothing_is_closed_at_once() {
+    let mut play = Play::new();
+    let seen = |standing, processing| Seen { processing, ..worker(1, standing, 0, 10.0) };
+    play.look(&[seen(Standing::Running, Some(0))]);
+    play.answer(How::Fence, &[1], &[1]);
+    assert_eq!(play.look(&[seen(Standing::Fenced, Some(1))]), None, "a task came before the fence");
+    assert_eq!(play.look(&[seen(Standing::Fenced, None)]), None);
+    assert_eq!(play.look(&[seen(Standing::Fenced, Some(0))]), Some((How::Close, 1)));
+
+    // What it was given and has not begun runs elsewhere.
+    let mut waits = Play::new();
+    waits.look(&[seen(Standing::Running, Some(2))]);
+    waits.answer(How::Fence, &[1], &[1]);
+    waits.look(&[seen(Standing::Fenced, Some(2))]);
+    waits.time += 2_000;
+    let idle = Seen { processing: Some(2), ..worker(1, Standing::Fenced, 0, 12.0) };
+    assert_eq!(waits.look(&[idle]), Some((How::Close, 1)));
+}
+
+#[test]
+fn a_refused_worker_is_asked_again_when_it_works_again() {
+    let mut play = Play::new();
+    play.look(&[worker(1, Standing::Running, 0, 1.0)]);
+    play.answer(How::Fence, &[1], &[]);
+    play.time += 5_000;
+    assert_eq!(play.look(&[worker(1, Standing::Fenced, 0, 6.0)]), None, "its fence is not taken back yet");
+    assert!(matches!(play.progress(), Some(DrainProgress::Refused { .. })));
+    assert_eq!(play.look(&[worker(1, Standing::Running, 0, 6.5)]), Some((How::Fence, 1)));
+
+    let mut stuck = Play::new();
+    stuck.look(&[worker(1, Standing::Running, 0, 1.0)]);
+    stuck.answer(How::Fence, &[1], &[]);
+    stuck.time += 90_000;
+    stuck.look(&[worker(1, Standing::Fenced, 0, 91.0)]);
+    stuck.time += 2_000;
+    assert_eq!(stuck.look(&[worker(1, Standing::Fenced, 0, 93.0)]), Some((How::Close, 1)), "not for ever");
 }
 
 #[test]

@@ -141,6 +141,7 @@ mod tests {
             nthreads: 1,
             executing: 0,
             long_running: 0,
+            processing: None,
             stored_bytes: 0,
             keys: None,
             actors: None,

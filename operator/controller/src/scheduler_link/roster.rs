@@ -30,6 +30,8 @@ pub(super) struct Seen {
     pub(super) standing: Standing,
     /// Running tasks, long-running ones included, as of its last heartbeat.
     pub(super) executing: u64,
+    /// Tasks that the scheduler gave it and that are not done, as of this round; `None` if it does not tell.
+    pub(super) processing: Option<u64>,
     /// 0 also if the scheduler does not tell.
     pub(super) actors: u64,
     /// When it was heard last, in seconds by the scheduler's clock.
@@ -71,6 +73,7 @@ impl Roster {
                 address: worker.address.as_str().into(),
                 standing: standing(worker.status),
                 executing: worker.executing,
+                processing: worker.processing,
                 actors: worker.actors.unwrap_or(0),
                 heartbeat: worker.last_seen,
             };
@@ -125,6 +128,7 @@ mod tests {
             nthreads: 2,
             executing: 3,
             long_running: 1,
+            processing: Some(4),
             stored_bytes: 7,
             keys: None,
             actors: None,
@@ -164,7 +168,7 @@ mod tests {
 
         let (seen, others) = roster.of_host(Some("10.0.0.7"));
         assert_eq!((seen.len(), others), (2, 1), "the fenced one can take nothing");
-        assert_eq!(seen[0].heartbeat, Some(5.0));
+        assert_eq!((seen[0].heartbeat, seen[0].processing), (Some(5.0), Some(4)));
         assert_eq!(roster.of_host(Some("10.0.0.8")).0[0].standing, Standing::Fenced);
         assert_eq!(roster.of_host(Some("10.0.0.10")), (&[][..], 2));
         assert_eq!(roster.of_host(None), (&[][..], 2), "a pod without an address has no workers");

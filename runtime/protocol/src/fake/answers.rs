@@ -122,6 +122,7 @@ fn row(worker: &Worker) -> Value {
         ("nthreads", worker.nthreads.into()),
         ("executing", (worker.executing + worker.long_running).into()),
         ("long_running", worker.long_running.into()),
+        ("processing", (worker.executing + worker.long_running).into()),
         ("stored_bytes", worker.stored_bytes.into()),
         ("keys", worker.keys.into()),
         ("actors", worker.actors.into()),

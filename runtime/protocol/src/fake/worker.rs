@@ -279,7 +279,7 @@ async fn answer(stream: TcpStream, shared: Shared) {
                 let worker = shared.lock();
                 map([
                     ("version", 1.into()),
-                    ("executing", worker.executing.into()),
+                    ("executing", (worker.executing + worker.long_running).into()),
                     ("long_running", worker.long_running.into()),
                 ])
             }

@@ -31,7 +31,7 @@ async fn worker_answers_for_itself() {
     worker.with(|worker| (worker.executing, worker.long_running) = (2, 1));
     let mut client =
         WorkerClient::connect(worker.address(), Limits::default(), Deadlines::default()).await.unwrap();
-    assert_eq!(client.executing().await.unwrap(), Some(Executing { executing: 2, long_running: 1 }));
+    assert_eq!(client.executing().await.unwrap(), Some(Executing { executing: 3, long_running: 1 }));
     assert!(client.is_usable());
     client.close().await;
 }

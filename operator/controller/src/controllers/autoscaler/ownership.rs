@@ -5,24 +5,12 @@ use kube::ResourceExt;
 use kube::core::Resource;
 use serde_json::{Value, json};
 
-use crate::controllers::kopf;
 use crate::pods::metadata;
 
-/// The merge patch that makes the cluster the autoscaler's owner, so that it goes with the cluster, and takes away
-/// the finalizer of the Python operator.
+/// The merge patch that makes the cluster the autoscaler's owner, so that it goes with the cluster.
 pub(super) fn patch(autoscaler: &DaskAutoscaler, cluster: Option<&DaskCluster>) -> Option<Value> {
-    let mut patch = json!({"metadata": {}});
-    if let Some(owners) = cluster.and_then(|cluster| adoption(autoscaler, cluster)) {
-        patch["metadata"]["ownerReferences"] = owners;
-    }
-    if let Some(finalizers) = kopf::other_finalizers(&autoscaler.metadata) {
-        patch["metadata"]["finalizers"] = json!(finalizers);
-    }
-    if patch["metadata"].as_object().is_none_or(serde_json::Map::is_empty) {
-        return None;
-    }
-    patch["metadata"]["resourceVersion"] = json!(autoscaler.resource_version());
-    Some(patch)
+    let owners = cluster.and_then(|cluster| adoption(autoscaler, cluster))?;
+    Some(json!({"metadata": {"ownerReferences": owners, "resourceVersion": autoscaler.resource_version()}}))
 }
 
 fn adoption(autoscaler: &DaskAutoscaler, cluster: &DaskCluster) -> Option<Value> {
@@ -48,7 +36,6 @@ pub(super) fn is_owned(autoscaler: &DaskAutoscaler) -> bool {
 mod tests {
     use super::*;
     use dask_operator_api::DaskAutoscalerSpec;
-    use dask_operator_api::labels::KOPF_FINALIZER;
 
     fn autoscaler() -> DaskAutoscaler {
         let mut autoscaler = DaskAutoscaler::new("a", DaskAutoscalerSpec::default());
@@ -91,11 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_finalizer_goes_also_without_a_cluster() {
-        let mut autoscaler = autoscaler();
-        assert_eq!(patch(&autoscaler, None), None);
-        autoscaler.metadata.finalizers = Some(vec![KOPF_FINALIZER.to_owned()]);
-        let expected = json!({"metadata": {"finalizers": [], "resourceVersion": "7"}});
-        assert_eq!(patch(&autoscaler, None), Some(expected));
+    fn without_a_cluster_there_is_no_owner() {
+        assert_eq!(patch(&autoscaler(), None), None);
     }
 }

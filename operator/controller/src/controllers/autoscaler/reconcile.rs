@@ -24,6 +24,7 @@ use crate::context::Context;
 use crate::controllers::announce::Announcement;
 use crate::controllers::reconcile::{self, ReconcileError, refusal, write_status};
 use crate::controllers::status_writer::ROUTINE_INTERVAL;
+use crate::controllers::takeover::take_over;
 use crate::writer::{Lane, WriteError};
 
 /// Runs the controller until `shutdown`.
@@ -45,10 +46,13 @@ async fn reconcile_autoscaler(
     let autoscaler = &snapshot.autoscaler;
     let deleting = autoscaler.metadata.deletion_timestamp.is_some();
     let cluster = snapshot.cluster.as_deref().filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
+    if take_over(&ctx, &**autoscaler).await? {
+        // The watch shows the new version, without which further patches could not be told from stale ones.
+        return Ok(Action::requeue(reconcile_interval()));
+    }
     if let Some(patch) = ownership::patch(autoscaler, cluster.filter(|_| !deleting)) {
         ctx.writer.merge_patch::<DaskAutoscaler>(&key, &patch, Lane::Urgent).await?;
         info!(autoscaler = %key, "autoscaler adopted by its cluster");
-        // The watch shows the new version, without which further patches could not be told from stale ones.
         return Ok(Action::requeue(reconcile_interval()));
     }
     // It goes with its cluster: nothing is left to say.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dask_operator_api::labels::DRAIN;
 use dask_operator_api::{DaskWorkerGroup, DrainIntent};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -84,7 +84,7 @@ pub(super) async fn mark(
         let intent = DrainIntent { reason: marking.reason, since: now }.to_annotation()?;
         annotate(ctx, namespace, &marking.pod, &json!(intent)).await
     });
-    let changed = try_join_all(marks).await?;
+    let changed = each(marks).await?;
     Ok(changed.contains(&true))
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn relabel(
         }
         unless_changed(patched.map(drop))
     });
-    let changed = try_join_all(patches).await?;
+    let changed = each(patches).await?;
     Ok(changed.contains(&true))
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn unmark(
     pods: &[Arc<PodRecord>],
 ) -> Result<bool, WriteError> {
     let marks = pods.iter().map(|pod| annotate(ctx, namespace, pod, &Value::Null));
-    let changed = try_join_all(marks).await?;
+    let changed = each(marks).await?;
     Ok(changed.contains(&true))
 }
 
@@ -134,13 +134,17 @@ async fn annotate(
     unless_changed(patched.map(drop))
 }
 
-/// Deletes these workers, each only if it is still the object, and the version, that was meant; returns those that
-/// are not any more.
-pub(super) async fn remove(
-    ctx: &Context,
-    namespace: &str,
-    removals: &[Removal],
-) -> Result<HashSet<String>, WriteError> {
+/// What became of deletions.
+#[derive(Debug, Default)]
+pub(super) struct Removed {
+    /// Names of those that are still there: changed since they were read, or refused.
+    pub(super) kept: HashSet<String>,
+    /// The first failure.
+    pub(super) failure: Option<WriteError>,
+}
+
+/// Deletes these workers, each only if it is still the object, and the version, that was meant.
+pub(super) async fn remove(ctx: &Context, namespace: &str, removals: &[Removal]) -> Removed {
     let deletions = removals.iter().map(|removal| async {
         let key = ObjectKey::new(namespace, removal.name.as_str());
         let deleted = match removal.object {
@@ -153,9 +157,25 @@ pub(super) async fn remove(
                 Object::Deployment => ctx.cache.deleted_deployment(namespace, &removal.name, &removal.uid),
             }
         }
-        Ok::<_, WriteError>(unless_changed(deleted)?.then(|| removal.name.clone()))
+        unless_changed(deleted)
     });
-    Ok(try_join_all(deletions).await?.into_iter().flatten().collect())
+    let mut outcome = Removed::default();
+    for (removal, changed) in removals.iter().zip(join_all(deletions).await) {
+        match changed {
+            Ok(false) => continue,
+            Ok(true) => {}
+            Err(error) => drop(outcome.failure.get_or_insert(error)),
+        }
+        outcome.kept.insert(removal.name.clone());
+    }
+    outcome
+}
+
+/// Waits for all writes, also when one fails: a worker that cannot be written to holds up no other.
+async fn each<T>(
+    writes: impl IntoIterator<Item = impl Future<Output = Result<T, WriteError>>>,
+) -> Result<Vec<T>, WriteError> {
+    join_all(writes).await.into_iter().collect()
 }
 
 async fn delete<K>(ctx: &Context, key: &ObjectKey, removal: &Removal) -> Result<(), WriteError>

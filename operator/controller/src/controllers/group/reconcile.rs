@@ -75,13 +75,14 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     });
     let obstacle = obstacle.or_else(|| plan.obstacle.clone());
     let namespace = &*key.namespace;
-    let mut changed = apply::mark(&ctx, namespace, &plan.mark, now).await?;
-    changed |= apply::unmark(&ctx, namespace, &plan.unmark).await?;
+    // A pod that cannot be written to holds up no other: failures count when all is done.
+    let marked = apply::mark(&ctx, namespace, &plan.mark, now).await;
+    let unmarked = apply::unmark(&ctx, namespace, &plan.unmark).await;
     if !plan.mark.is_empty() || !plan.unmark.is_empty() {
         info!(group = %key, marked = plan.mark.len(), unmarked = plan.unmark.len(), "workers marked to drain");
     }
 
-    changed |= apply::relabel(&ctx, namespace, &plan.relabel).await?;
+    let relabelled = apply::relabel(&ctx, namespace, &plan.relabel).await;
     if !plan.relabel.is_empty() {
         info!(group = %key, workers = plan.relabel.len(), "labels of running workers updated");
     }
@@ -99,10 +100,16 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let interval = if urgent { Duration::ZERO } else { ROUTINE_INTERVAL };
     let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, interval).await?;
 
-    let kept = apply::remove(&ctx, namespace, &plan.remove).await?;
-    plan.remove.retain(|removal| !kept.contains(&removal.name));
-    changed |= !kept.is_empty();
+    let removed = apply::remove(&ctx, namespace, &plan.remove).await;
+    plan.remove.retain(|removal| !removed.kept.contains(&removal.name));
+    if marked.is_err() {
+        plan.mark.clear();
+    }
     announce::announce(&ctx, &snapshot, &plan);
+    if let Some(error) = removed.failure {
+        return Err(error.into());
+    }
+    let changed = marked? | unmarked? | relabelled? | !removed.kept.is_empty();
     let again = changed.then_some(CHANGED_PAUSE);
     Ok(plan
         .requeue_after

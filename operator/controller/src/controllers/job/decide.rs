@@ -6,14 +6,13 @@ use dask_operator_api::{ClusterName, DaskCluster, DaskJob, DaskJobStatus, JobSta
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use serde_json::json;
 
 use super::build;
 use super::plan::{Ending, JobPlan, Step};
 use crate::cluster_cache::records::{RunnerPhase, RunnerRecord};
 use crate::cluster_cache::snapshot::JobSnapshot;
+use crate::controllers::Obstacle;
 use crate::controllers::obstacle::StandingRefusal;
-use crate::controllers::{Obstacle, kopf};
 
 /// An object that is going is seen to go by its watch, unless it lost the labels that are watched.
 const GOING: Duration = Duration::from_secs(10);
@@ -27,7 +26,7 @@ pub fn decide(
     now: Timestamp,
 ) -> JobPlan {
     let job = &*snapshot.job;
-    let mut plan = JobPlan { release: release(job), ..JobPlan::default() };
+    let mut plan = JobPlan::default();
     if job.metadata.deletion_timestamp.is_some() {
         return plan;
     }
@@ -69,11 +68,6 @@ pub fn decide(
         },
     }
     plan
-}
-
-fn release(job: &DaskJob) -> Option<serde_json::Value> {
-    let finalizers = kopf::other_finalizers(&job.metadata)?;
-    Some(json!({"metadata": {"finalizers": finalizers, "resourceVersion": job.resource_version()}}))
 }
 
 /// Whether a job with this status has ended.

@@ -38,7 +38,7 @@ fn reason(plan: &JobPlan) -> Option<Reason> {
 fn cluster_and_runner_are_made_at_once() {
     let plan = decided(&new(), &DaskJobStatus::default());
     assert_eq!(creates(&plan), (true, true));
-    assert_eq!((plan.obstacle, plan.release), (None, None));
+    assert_eq!(plan.obstacle, None);
 }
 
 #[rstest]
@@ -203,12 +203,9 @@ fn a_bad_name_fails_the_job(#[case] name: &str, #[case] words: &str) {
 }
 
 #[test]
-fn a_job_that_goes_only_loses_the_old_finalizer() {
+fn a_job_that_goes_is_left_alone() {
     let mut job = job("job");
     job.metadata.deletion_timestamp = Some(Time(at(0)));
-    job.metadata.finalizers =
-        Some(vec!["kopf.zalando.org/KopfFinalizerMarker".to_owned(), "mine/x".to_owned()]);
     let plan = decided(&JobSnapshot { job: Arc::new(job), ..new() }, &DaskJobStatus::default());
-    assert_eq!(plan.release, Some(json!({"metadata": {"finalizers": ["mine/x"], "resourceVersion": "7"}})));
     assert_eq!(plan.step, Step::Wait);
 }

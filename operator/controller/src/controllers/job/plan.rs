@@ -5,15 +5,12 @@ use std::time::Duration;
 use dask_operator_api::{DaskCluster, JobStatus, Reason};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::Value;
 
 use crate::controllers::Obstacle;
 
 /// What brings a job nearer to its end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobPlan {
-    /// Merge patch that takes away what the Python operator left on the job.
-    pub release: Option<Value>,
     /// The next step.
     pub step: Step,
     /// Why something that is missing is not made.

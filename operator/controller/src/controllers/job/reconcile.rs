@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::controllers::Obstacle;
 use crate::controllers::announce::Announcement;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
+use crate::controllers::takeover::take_over;
 use crate::writer::{Lane, WriteError};
 
 /// How soon to look for an object that exists but was not shown by its watch.
@@ -48,10 +49,7 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
     let generation = job.metadata.generation;
     let standing = ctx.job_obstacles.standing(&key, generation, now);
     let plan = decide(&snapshot, &before, standing.as_ref(), now);
-    if let Some(patch) = &plan.release {
-        ctx.writer.merge_patch::<DaskJob>(&key, patch, Lane::Urgent).await?;
-        info!(job = %key, "finalizer of the Python operator removed");
-    }
+    take_over(&ctx, &*job).await?;
     if job.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
