@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{Error as AnyError, Kubernetes};
+use crate::{Error as AnyError, Kubernetes, notebook::Shrinking};
 
 const WORKERS: &str = include_str!("../python/workers.py");
 const COMPUTE: &str = include_str!("../python/compute.py");
+const HOLD: &str = include_str!("../python/hold.py");
 const EXHAUST_MEMORY: &str = include_str!("../python/exhaust_memory.py");
 
 /// Python with Dask starts in two seconds; with every core busy it takes longer, never this long.
@@ -25,6 +26,9 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A cluster shrank and lost work, or had none to lose.
+    #[error("failed to shrink a cluster without doing anything twice: {0:?}")]
+    Shrinking(Shrinking),
     /// The cluster computed something else.
     #[error("the cluster computed {total} as the sum of a product of {size} × {size} ones; {size}³ is right")]
     Wrong {
@@ -62,6 +66,15 @@ impl Computation {
     }
 }
 
+/// Results that are held on a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Held {
+    /// Whether all of them are what they should be.
+    pub right: bool,
+    /// How many times one was computed since the scheduler started.
+    pub executions: u32,
+}
+
 #[derive(Deserialize)]
 struct Workers {
     names: Vec<String>,
@@ -83,8 +96,34 @@ impl<'a> ClientPod<'a> {
         name: &str,
         image: &str,
     ) -> Result<Self, AnyError> {
+        Self::apply(kubernetes, namespace, name, pod(name, image)).await
+    }
+
+    /// As [`Self::start`], with the token of a service account.
+    ///
+    /// # Errors
+    /// When it is refused or does not start.
+    pub async fn start_as(
+        kubernetes: &'a Kubernetes,
+        namespace: &str,
+        name: &str,
+        image: &str,
+        account: &str,
+    ) -> Result<Self, AnyError> {
+        let mut pod = pod(name, image);
+        pod["spec"]["automountServiceAccountToken"] = json!(true);
+        pod["spec"]["serviceAccountName"] = json!(account);
+        Self::apply(kubernetes, namespace, name, pod).await
+    }
+
+    async fn apply(
+        kubernetes: &'a Kubernetes,
+        namespace: &str,
+        name: &str,
+        pod: Value,
+    ) -> Result<Self, AnyError> {
         let apply = kubernetes.kubectl(&format!("apply --namespace {namespace} -f -"));
-        apply.input(pod(name, image).to_string()).run().await?;
+        apply.input(pod.to_string()).run().await?;
         let seconds = START_PATIENCE.as_secs();
         let wait =
             format!("wait pod/{name} --namespace {namespace} --for condition=Ready --timeout {seconds}s");
@@ -127,8 +166,38 @@ impl<'a> ClientPod<'a> {
         Ok(victim.name)
     }
 
+    /// Computes this many results and keeps them on the cluster, whoever comes and goes.
+    ///
+    /// # Errors
+    /// When the cluster does not compute them.
+    pub async fn keep(&self, cluster: &str, results: u8) -> Result<Held, AnyError> {
+        let arguments = [address(cluster), "keep".to_owned(), results.to_string()];
+        self.run(HOLD, &arguments, Duration::from_mins(2)).await
+    }
+
+    /// Takes the results that [`Self::keep`] left, from wherever they are now.
+    ///
+    /// # Errors
+    /// When the cluster does not give them.
+    pub async fn take(&self, cluster: &str, results: u8) -> Result<Held, AnyError> {
+        let arguments = [address(cluster), "take".to_owned(), results.to_string()];
+        self.run(HOLD, &arguments, Duration::from_mins(2)).await
+    }
+
+    /// As [`Self::take`], and the cluster need not hold them any longer.
+    ///
+    /// # Errors
+    /// When the cluster does not give them.
+    pub async fn take_last(&self, cluster: &str, results: u8) -> Result<Held, AnyError> {
+        let arguments = [address(cluster), "drop".to_owned(), results.to_string()];
+        self.run(HOLD, &arguments, Duration::from_mins(2)).await
+    }
+
     /// Runs a script that prints one line of JSON as the last.
-    async fn run<T: DeserializeOwned>(
+    ///
+    /// # Errors
+    /// When it fails, does not end in time or prints something else.
+    pub async fn run<T: DeserializeOwned>(
         &self,
         script: &str,
         arguments: &[String],
@@ -141,7 +210,8 @@ impl<'a> ClientPod<'a> {
     }
 }
 
-fn parse<T: DeserializeOwned>(output: &str) -> Result<T, Error> {
+/// The answer of a script: its last line.
+pub(crate) fn parse<T: DeserializeOwned>(output: &str) -> Result<T, Error> {
     let line = output.lines().last().unwrap_or_default();
     serde_json::from_str(line).map_err(|source| Error::Answer { output: output.to_owned(), source })
 }

@@ -11,7 +11,10 @@ pub mod error;
 pub mod images;
 pub mod kubernetes;
 pub mod manifest;
+pub mod notebook;
 pub mod operator;
+pub mod packages;
+pub mod python_operator;
 pub mod wait;
 
 pub use error::Error;

@@ -84,11 +84,24 @@ pub async fn install(kubernetes: &Kubernetes, image: &Image, version: Option<&st
     Ok(())
 }
 
+/// Uninstalls the operator; definitions and clusters stay.
+///
+/// # Errors
+/// When helm fails.
+pub async fn uninstall(kubernetes: &Kubernetes) -> Result<(), Error> {
+    let uninstall = format!("uninstall {RELEASE} --namespace {RELEASE} --wait --ignore-not-found");
+    kubernetes.helm(&uninstall).deadline(READY_PATIENCE).run().await?;
+    Ok(())
+}
+
 fn helm_upgrade(kubernetes: &Kubernetes, values: &Value) -> Invocation {
     kubernetes
         .helm(&format!("upgrade --install {RELEASE}"))
         .args([testbed::workspace::root().join("charts/dask-operator")])
-        .words(&format!("--namespace {RELEASE} --values - --wait --timeout {}s", READY_PATIENCE.as_secs()))
+        .words(&format!(
+            "--namespace {RELEASE} --values - --take-ownership --force-conflicts --wait --timeout {}s",
+            READY_PATIENCE.as_secs()
+        ))
         .input(values.to_string())
         .deadline(READY_PATIENCE + Duration::from_secs(30))
 }

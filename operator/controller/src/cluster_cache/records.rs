@@ -213,7 +213,13 @@ impl From<Service> for ServiceRecord {
 /// Kubernetes guarantees since 1.35 and etcd always did.
 #[must_use]
 pub fn resource_version(metadata: &ObjectMeta) -> u64 {
-    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+    version_number(metadata.resource_version.as_deref())
+}
+
+/// The same for the text alone.
+#[must_use]
+pub fn version_number(version: Option<&str>) -> u64 {
+    version.and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 fn controller_uid(metadata: &ObjectMeta) -> Option<String> {

@@ -22,7 +22,6 @@ use super::obstacle::Obstacle;
 use super::status_writer::StatusMemory;
 use crate::backoff::ErrorClass;
 use crate::cluster_cache::ObjectKey;
-use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::writer::{Lane, WriteError};
 
@@ -113,10 +112,7 @@ pub async fn write_status<K, S>(
     interval: Duration,
 ) -> Result<Option<Duration>, WriteError>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     S: Status,
 {
     let Some(patch) = crate::writer::merge_patch_between(previous, &next)? else { return Ok(None) };
@@ -129,8 +125,8 @@ where
     for news in announcements(previous.conditions(), next.conditions()) {
         ctx.announce(object, &news);
     }
-    let written: K = ctx.writer.patch_status(&key, &patch, Lane::Urgent).await?;
-    memory.written(&key, &uid, resource_version(written.meta()), next, Instant::now());
+    let version = ctx.writer.patch_status::<K>(&key, &patch, Lane::Urgent).await?;
+    memory.written(&key, &uid, version, next, Instant::now());
     Ok(None)
 }
 

@@ -11,13 +11,14 @@ use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Precond
 use kube::client::Body;
 use kube::core::{NamespaceResourceScope, Request, Status, request};
 use kube::{Client, Resource};
-use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::error::{NoAnswer, Target, WriteError};
 use super::lanes::{Lane, Lanes};
+use crate::cluster_cache::records::version_number;
 use crate::cluster_cache::{ObjectKey, WirePod};
 use crate::leader::Leadership;
 use crate::telemetry::Metrics;
@@ -92,6 +93,18 @@ impl From<Failure> for WriteError {
     }
 }
 
+/// An object of which only the version is of interest.
+#[derive(Deserialize)]
+struct Stamped {
+    metadata: Stamp,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stamp {
+    resource_version: Option<String>,
+}
+
 /// A request as kube builds it.
 type Built = Result<http::Request<Vec<u8>>, request::Error>;
 
@@ -162,19 +175,22 @@ impl Writer {
     }
 
     /// Changes the status of an object by a JSON merge patch of the status alone, as
-    /// [`merge_patch_between`](super::merge_patch_between) makes it.
+    /// [`merge_patch_between`](super::merge_patch_between) makes it; returns the object's new version. The rest of the
+    /// answer, which repeats the whole specification, is not read.
     ///
     /// # Errors
     /// Any [`WriteError`].
-    pub async fn patch_status<K>(&self, key: &ObjectKey, patch: &Value, lane: Lane) -> Result<K, WriteError>
+    pub async fn patch_status<K>(&self, key: &ObjectKey, patch: &Value, lane: Lane) -> Result<u64, WriteError>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         let patch = json!({ "status": patch });
         let params = patch_params();
         let request =
             requests::<K>(key).patch_subresource("status", &key.name, &params, &Patch::Merge(patch));
-        Ok(self.call(target::<K>("patch", key), lane, "patch_status", request).await?)
+        let Stamped { metadata } =
+            self.call(target::<K>("patch", key), lane, "patch_status", request).await?;
+        Ok(version_number(metadata.resource_version.as_deref()))
     }
 
     /// Deletes the object with this name and UID; one that was made again under the same name is spared.

@@ -172,7 +172,7 @@ fn install_packages(python: &str, scratch: &Path, packages: &Path) -> Result<(),
     let venv = scratch.join("venv");
     run(Invocation::words("/usr/bin/python3 -m venv").args([&venv]))?;
     let install = Invocation::new(venv.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"])
+        .args(["install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps", "--target"])
         .args([packages])
         .args(["--requirement"])
         .args([root().join("runtime/images/dask/requirements.txt")])

@@ -8,7 +8,7 @@ use std::{
 };
 
 use e2e_tests::{
-    Error, Kubernetes,
+    Kubernetes,
     demo::{
         Failure, Teller,
         play::{self, Stage},
@@ -16,7 +16,7 @@ use e2e_tests::{
         settings::Settings,
         transcript::{self, Style, Surroundings},
     },
-    diagnosis, manifest,
+    diagnosis,
 };
 
 #[tokio::main]
@@ -28,16 +28,22 @@ async fn main() -> ExitCode {
     };
     let mut teller = Teller::new(io::stdout(), style);
     teller.say("\n  Dask on Kubernetes, from nothing\n\n");
-    match demo(&mut teller).await {
+    let settings = match Settings::read(|name| env::var(name).ok()) {
+        Ok(settings) => settings,
+        Err(missing) => {
+            teller.say(&format!("  {missing}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match demo(&mut teller, &settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(_told) => ExitCode::FAILURE,
     }
 }
 
-async fn demo(teller: &mut Teller<impl Write>) -> Result<(), Failure> {
-    let settings = Settings::read(|name| env::var(name).ok());
-    let kubernetes = prepare::kubernetes(teller, &settings).await?;
-    let result = on(teller, &settings, &kubernetes).await;
+async fn demo(teller: &mut Teller<impl Write>, settings: &Settings) -> Result<(), Failure> {
+    let kubernetes = prepare::kubernetes(teller, settings).await?;
+    let result = on(teller, settings, &kubernetes).await;
     if result.is_err() {
         teller.say("\n");
         let sections = diagnosis::diagnose(&kubernetes, kubernetes.namespace()).await;
@@ -57,9 +63,7 @@ async fn on(
 ) -> Result<(), Failure> {
     let images = prepare::images(teller, settings, kubernetes).await?;
     prepare::operator(teller, kubernetes, &images).await?;
-    let manifest =
-        example(images.dask.as_deref()).map_err(|source| Failure { step: "DaskCluster", source })?;
-    let stage = Stage { kubernetes, namespace: kubernetes.namespace(), manifest };
+    let stage = Stage { kubernetes, namespace: kubernetes.namespace(), image: &images.dask };
     let summary = play::play(teller, stage).await?;
     let surroundings = Surroundings {
         kubeconfig: kubernetes.kubeconfig().to_owned(),
@@ -68,16 +72,6 @@ async fn on(
     };
     teller.say(&transcript::summary(&summary, &surroundings, teller.elapsed()));
     Ok(())
-}
-
-/// The example that everybody can apply, with another image if there is one to use.
-fn example(image: Option<&str>) -> Result<serde_json::Value, Error> {
-    let path: PathBuf = testbed::workspace::root().join("examples/cluster.yaml");
-    let cluster = manifest::read(&path)?;
-    Ok(match image {
-        Some(image) => manifest::with_image(cluster, image),
-        None => cluster,
-    })
 }
 
 fn in_path(program: &str) -> bool {

@@ -1,10 +1,11 @@
-//! The steps with the cluster: ready, compute, more workers, fewer workers, dashboard.
+//! The steps with the cluster: create, compute, more workers, fewer workers, dashboard. What a user would do in Python
+//! is done by an unmodified `dask_kubernetes.operator.KubeCluster`.
 
 use std::{io::Write, time::Duration};
 
 use dask_operator_api::DaskCluster;
 use kube::Api;
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::{
     Failure, Teller,
@@ -12,43 +13,48 @@ use super::{
 };
 use crate::{
     Error, Kubernetes, clusters, dashboard,
-    dask::{ClientPod, Computation},
+    dask::Computation,
     manifest,
+    notebook::{Names, Notebook, SCALING, Shrinking},
 };
+
+const CREATE: &str = include_str!("../../python/demo/create.py");
+const GROW: &str = include_str!("../../python/demo/grow.py");
+const SHRINK: &str = include_str!("../../python/demo/shrink.py");
+
+/// Name of the DaskCluster.
+const CLUSTER: &str = "demo";
+
+/// Name of the pod in which all Python runs.
+const NOTEBOOK: &str = "demo-notebook";
 
 /// Rows and columns of the matrices: a second of work for a core.
 const SIZE: u32 = 2000;
 
-/// Workers at the beginning and the end, as in `examples/cluster.yaml`, and in between.
-const FEW: i32 = 2;
-const MANY: i32 = 4;
-
-/// Python starts in seconds; on somebody's Kubernetes an image may have to be pulled first.
-const READY_PATIENCE: Duration = Duration::from_mins(3);
-
-/// From Ready until the scheduler knows exactly the wanted workers: they connect before they are ready, and a
-/// worker that was removed says goodbye.
-const CONNECT_PATIENCE: Duration = Duration::from_mins(1);
+/// From the moment the scheduler knows the wanted workers: a probe or two, and a look of the operator.
+const READY_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the demo is played with.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Stage<'a> {
     /// Where.
     pub kubernetes: &'a Kubernetes,
     /// In which namespace.
     pub namespace: &'a str,
-    /// The DaskCluster to apply, with two workers.
-    pub manifest: Value,
+    /// An image with Dask and dask-kubernetes.
+    pub image: &'a str,
 }
 
-/// A DaskCluster that is ready, and a client beside it.
+/// A DaskCluster that is ready, and a notebook beside it.
 struct Scene<'a> {
-    kubernetes: &'a Kubernetes,
-    namespace: &'a str,
-    cluster: String,
+    stage: Stage<'a>,
     clusters: Api<DaskCluster>,
-    client_name: String,
-    client: ClientPod<'a>,
+    notebook: Notebook<'a>,
+}
+
+#[derive(Deserialize)]
+struct Connected {
+    workers: usize,
 }
 
 /// Plays it.
@@ -56,64 +62,79 @@ struct Scene<'a> {
 /// # Errors
 /// When anything is not as it should be.
 pub async fn play(teller: &mut Teller<impl Write>, stage: Stage<'_>) -> Result<Summary, Failure> {
-    let doing = "kubectl apply, then waiting for the condition Ready";
-    let (scene, connected) = teller.step("DaskCluster", doing, Box::pin(Scene::set(stage))).await?;
-    let mut workers = vec![connected];
-    let mut computed = teller.step("Compute", "multiplying matrices", scene.compute()).await?;
-    for (title, replicas) in [("Scale up", MANY), ("Scale down", FEW)] {
-        let doing = format!("kubectl scale daskcluster {} --replicas={replicas}", scene.cluster);
-        let before = workers.last().copied().unwrap_or_default();
-        workers.push(teller.step(title, &doing, Box::pin(scene.scale(before, replicas))).await?);
-        computed = teller.step("Compute", "multiplying matrices", scene.compute()).await?;
-    }
+    let doing = "KubeCluster(name=\"demo\", n_workers=2)";
+    let (scene, few) = teller.step("KubeCluster", doing, Box::pin(Scene::set(stage))).await?;
+    teller.step("Compute", "multiplying matrices", scene.compute()).await?;
+    let many = teller.step("Scale up", "cluster.scale(4)", Box::pin(scene.grow(few))).await?;
+    teller.step("Compute", "multiplying matrices", scene.compute()).await?;
+    let doing = "cluster.scale(2) while every worker computes";
+    let shrinking = teller.step("Scale down", doing, Box::pin(scene.shrink())).await?;
+    let computed = teller.step("Compute", "multiplying matrices", scene.compute()).await?;
     teller.step("Dashboard", "kubectl port-forward", scene.dashboard()).await?;
-    let table = scene
-        .kubernetes
-        .kubectl(&format!("get daskcluster {} --namespace {}", scene.cluster, scene.namespace));
-    let table = table.run().await.map_err(|error| Failure { step: "Status", source: error.into() })?;
-    let Scene { cluster, client_name: client, .. } = scene;
-    Ok(Summary { cluster, client, workers, total: computed.total, table })
+    let get = format!("get daskcluster {CLUSTER} --namespace {}", stage.namespace);
+    let table = stage.kubernetes.kubectl(&get).run().await;
+    let table = table.map_err(|error| Failure { step: "Status", source: error.into() })?;
+    Ok(Summary {
+        cluster: CLUSTER.to_owned(),
+        notebook: NOTEBOOK.to_owned(),
+        workers: vec![few, many, shrinking.workers[1]],
+        total: computed.total,
+        shrinking,
+        table,
+    })
 }
 
 impl<'a> Scene<'a> {
-    /// Applies the manifest and waits for the cluster; returns with the number of connected workers.
+    /// Creates the cluster and waits for it; returns with the number of connected workers.
     async fn set(stage: Stage<'a>) -> Result<((Self, usize), String), Error> {
-        let Stage { kubernetes, namespace, manifest } = stage;
-        let cluster = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let images = manifest::images(&manifest);
+        let Stage { kubernetes, namespace, image } = stage;
         let clusters = Api::namespaced(kubernetes.client().await?, namespace);
-        remove_with_other_images(kubernetes, namespace, &clusters, &cluster, &images).await?;
-        let apply = kubernetes.kubectl(&format!("apply --namespace {namespace} -f -"));
-        apply.input(manifest.to_string()).run().await?;
-        let client_name = format!("{cluster}-client");
-        let client =
-            ClientPod::start(kubernetes, namespace, &client_name, images.last().copied().unwrap_or_default())
-                .await?;
-        let scene = Self { kubernetes, namespace, cluster, clusters, client_name, client };
-        let connected = scene.wait(FEW).await?;
-        let detail = format!("{} is Ready: a scheduler and {}", scene.cluster, counted(connected, "worker"));
-        Ok(((scene, connected), detail))
+        remove_with_other_images(kubernetes, namespace, &clusters, CLUSTER, &[image; 2]).await?;
+        let notebook = Notebook::start(kubernetes, namespace, NOTEBOOK, image).await?;
+        let scene = Self { stage, clusters, notebook };
+        let Connected { workers } = scene.run(&[CREATE]).await?;
+        scene.wait(workers).await?;
+        let detail = format!("{CLUSTER} is Ready: a scheduler and {}", counted(workers, "worker"));
+        Ok(((scene, workers), detail))
     }
 
-    /// Waits until the status says that this many workers are ready and the scheduler knows exactly as many.
-    async fn wait(&self, replicas: i32) -> Result<usize, Error> {
-        let what = format!("DaskCluster {:?} Ready with {replicas} workers", self.cluster);
-        let ready = |cluster: &DaskCluster| clusters::is_ready(cluster, replicas);
-        clusters::until(&self.clusters, &self.cluster, &what, READY_PATIENCE, ready).await?;
-        let count = usize::try_from(replicas).unwrap_or_default();
-        Ok(self.client.wait_for_workers(&self.cluster, count, CONNECT_PATIENCE).await?.len())
+    async fn run<T: serde::de::DeserializeOwned>(&self, scripts: &[&str]) -> Result<T, Error> {
+        let Stage { namespace, image, .. } = self.stage;
+        self.notebook.run(scripts, Names { namespace, cluster: CLUSTER, image }).await
     }
 
-    async fn scale(&self, before: usize, replicas: i32) -> Result<(usize, String), Error> {
-        let Self { cluster, namespace, .. } = self;
-        let scale = format!("scale daskcluster {cluster} --replicas={replicas} --namespace {namespace}");
-        self.kubernetes.kubectl(&scale).run().await?;
-        let connected = self.wait(replicas).await?;
-        Ok((connected, format!("{before} → {connected} workers connected to the scheduler")))
+    /// Waits until the status says that this many workers are ready, as the scheduler does.
+    async fn wait(&self, workers: usize) -> Result<(), Error> {
+        let what = format!("DaskCluster {CLUSTER:?} Ready with {workers} workers");
+        let ready = |cluster: &DaskCluster| {
+            let count = cluster.status.as_ref().map(|status| status.ready_replicas);
+            let said = clusters::condition(cluster, "Ready").is_some_and(|ready| ready.status == "True");
+            said && count == i32::try_from(workers).ok()
+        };
+        clusters::until(&self.clusters, CLUSTER, &what, READY_PATIENCE, ready).await?;
+        Ok(())
+    }
+
+    async fn grow(&self, before: usize) -> Result<(usize, String), Error> {
+        let Connected { workers } = self.run(&[GROW]).await?;
+        self.wait(workers).await?;
+        Ok((workers, format!("{before} → {workers} workers connected to the scheduler")))
+    }
+
+    async fn shrink(&self) -> Result<(Shrinking, String), Error> {
+        let shrinking = self.run::<Shrinking>(&[SCALING, SHRINK]).await?.checked()?;
+        let [before, after] = shrinking.workers;
+        self.wait(after).await?;
+        let Shrinking { tasks, executions, lost, .. } = shrinking;
+        let detail = format!(
+            "{before} → {after} workers; {tasks} tasks ran {executions} times, {} lost",
+            counted(lost, "result")
+        );
+        Ok((shrinking, detail))
     }
 
     async fn compute(&self) -> Result<(Computation, String), Error> {
-        let computation = self.client.compute(&self.cluster, SIZE).await?;
+        let computation = self.notebook.pod().compute(CLUSTER, SIZE).await?;
         let n = grouped(SIZE.into());
         let workers = counted(computation.workers, "worker");
         let detail = format!("sum(A·B), {n} × {n} ones each = {} on {workers}", grouped(computation.total));
@@ -121,7 +142,7 @@ impl<'a> Scene<'a> {
     }
 
     async fn dashboard(&self) -> Result<((), String), Error> {
-        let title = dashboard::title(self.kubernetes, self.namespace, &self.cluster).await?;
+        let title = dashboard::title(self.stage.kubernetes, self.stage.namespace, CLUSTER).await?;
         Ok(((), format!("/status answers 200: {title:?}")))
     }
 }

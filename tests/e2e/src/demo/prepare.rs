@@ -50,8 +50,8 @@ pub struct Images {
     pub operator: Image,
     /// Names the content of the operator's image, if its tag does not.
     pub operator_version: Option<String>,
-    /// Dask's, unless the example's own is used.
-    pub dask: Option<String>,
+    /// Dask's.
+    pub dask: String,
 }
 
 /// Makes the images and brings them to the nodes.
@@ -83,7 +83,7 @@ async fn local_images(kubernetes: &Kubernetes) -> Result<(Images, String), Error
     let images = Images {
         operator: Image::parse(testbed::images::OPERATOR),
         operator_version: version,
-        dask: Some(testbed::images::DASK.to_owned()),
+        dask: testbed::images::DASK.to_owned(),
     };
     Ok((images, detail))
 }

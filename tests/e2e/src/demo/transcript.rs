@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
+use crate::notebook::Shrinking;
+
 /// Width of the column of titles.
 const TITLE: usize = 12;
 /// Width of the column of details; a longer one moves the time of its line.
@@ -60,12 +62,14 @@ fn fresh_line(style: Style) -> &'static str {
 pub struct Summary {
     /// Name of the DaskCluster.
     pub cluster: String,
-    /// Name of the client pod.
-    pub client: String,
+    /// Name of the pod that Python runs in.
+    pub notebook: String,
     /// Workers connected to the scheduler, in the order of the counts.
     pub workers: Vec<usize>,
     /// What every computation gave.
     pub total: f64,
+    /// What was seen while the cluster shrank.
+    pub shrinking: Shrinking,
     /// What `kubectl get daskcluster` printed.
     pub table: String,
 }
@@ -84,14 +88,16 @@ pub struct Surroundings {
 /// The end: what happened, how to look at it, what to try.
 #[must_use]
 pub fn summary(summary: &Summary, surroundings: &Surroundings, elapsed: Duration) -> String {
-    let Summary { cluster, client, workers, total, table } = summary;
+    let Summary { cluster, notebook, workers, total, shrinking, table } = summary;
     let counts: Vec<_> = workers.iter().map(ToString::to_string).collect();
     let mut text = format!(
-        "\n  Workers {}, the result {} each time, {:.1} s in all.\n\n  $ kubectl get daskcluster\n",
+        "\n  Workers {}, the result {} each time, {:.1} s in all.\n",
         counts.join(" → "),
         grouped(*total),
         elapsed.as_secs_f32()
     );
+    text.push_str(&recomputed(shrinking));
+    text.push_str("\n  $ kubectl get daskcluster\n");
     for line in table.lines() {
         let _ = writeln!(text, "  {}", line.trim_end());
     }
@@ -106,18 +112,36 @@ pub fn summary(summary: &Summary, surroundings: &Surroundings, elapsed: Duration
     let mut commands = vec![
         format!("kubectl scale daskcluster {cluster} --replicas=3"),
         format!("kubectl describe daskcluster {cluster}"),
-        format!("kubectl exec -it {client} -- python"),
-        format!("  >>> from dask.distributed import Client; client = Client(\"{cluster}-scheduler:8786\")"),
-        "  >>> client.submit(sum, range(1000)).result()".to_owned(),
+        format!("kubectl exec -it {notebook} -- python"),
+        "  >>> from dask_kubernetes.operator import KubeCluster".to_owned(),
+        format!("  >>> cluster = KubeCluster.from_name(\"{cluster}\"); cluster.scale(5)"),
+        "  >>> cluster.get_client().submit(sum, range(1000)).result()".to_owned(),
     ];
     if surroundings.local {
         commands.push("make down    # ends the local Kubernetes and everything on it".to_owned());
     } else {
-        commands.push(format!("kubectl delete daskcluster/{cluster} pod/{client}"));
+        commands.push(format!("kubectl delete daskcluster/{cluster} pod/{notebook}"));
+        commands
+            .push(format!("kubectl delete rolebinding/{notebook} role/{notebook} serviceaccount/{notebook}"));
         commands.push("helm uninstall dask-operator --namespace dask-operator".to_owned());
     }
     write_commands(&mut text, &commands);
     text
+}
+
+/// By the scheduler's own records, and by traces that each execution of a task left.
+fn recomputed(seen: &Shrinking) -> String {
+    let again = seen.executions.saturating_sub(seen.tasks);
+    let [before, after] = seen.workers;
+    format!(
+        "  While {} went, {} tasks ran {} times ({} of them on these workers): {} computed again, {} lost.\n",
+        counted(before.saturating_sub(after), "worker"),
+        seen.tasks,
+        seen.executions,
+        seen.on_gone,
+        if again == 0 { "nothing".to_owned() } else { counted(again, "task") },
+        counted(seen.lost, "result")
+    )
 }
 
 fn write_commands(text: &mut String, commands: &[String]) {

@@ -77,9 +77,15 @@ async fn prepare() -> Result<Kubernetes, Error> {
     for archive in [&operator_image, &images::dask(&[]).await?, &images::dask(&DOCUMENTED_IMAGES).await?] {
         kubernetes.load(archive).await?;
     }
-    let version = operator_image.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    operator::install(&kubernetes, &Image::parse(testbed::images::OPERATOR), version.as_deref()).await?;
+    install_operator(&kubernetes).await?;
     Ok(kubernetes)
+}
+
+/// Installs the operator of this source tree, whose image the nodes have.
+pub(crate) async fn install_operator(kubernetes: &Kubernetes) -> Result<(), Error> {
+    let archive = images::operator().await?;
+    let version = archive.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    operator::install(kubernetes, &Image::parse(testbed::images::OPERATOR), version.as_deref()).await
 }
 
 impl Scenario {

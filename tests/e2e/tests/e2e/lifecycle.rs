@@ -16,7 +16,7 @@ use kube::ResourceExt;
 
 use crate::{
     fixtures::{cluster, scheduler_of, workers_of},
-    harness::{PATIENCE, shared},
+    harness::{PATIENCE, Scenario, shared},
 };
 
 #[tokio::test]
@@ -51,12 +51,8 @@ async fn a_documented_manifest_works_unchanged() {
 #[tokio::test]
 async fn the_demo_plays() {
     shared("demo", async |scenario| {
-        let example = manifest::read(&testbed::workspace::root().join("examples/cluster.yaml"))?;
-        let stage = Stage {
-            kubernetes: scenario.kubernetes,
-            namespace: &scenario.namespace,
-            manifest: manifest::with_image(example, testbed::images::DASK),
-        };
+        let Scenario { kubernetes, namespace, .. } = scenario;
+        let stage = Stage { kubernetes, namespace, image: testbed::images::DASK };
         let mut teller = Teller::new(Vec::new(), Style::Plain);
         let outcome = play::play(&mut teller, stage).await;
         let told = String::from_utf8_lossy(&teller.into_inner()).into_owned();
@@ -64,6 +60,7 @@ async fn the_demo_plays() {
         assert_eq!(summary.workers, [2, 4, 2]);
         assert!(summary.table.contains("Running") && summary.table.contains("2/2"), "{}", summary.table);
         assert!(told.contains("2 → 4") && told.contains("4 → 2") && told.contains("answers 200"), "{told}");
+        assert!(told.contains("80 tasks ran 80 times, 0 results lost"), "{told}");
         Ok(())
     })
     .await;
@@ -72,15 +69,16 @@ async fn the_demo_plays() {
 #[tokio::test]
 async fn nothing_of_a_deleted_cluster_stays() {
     shared("deleted", async |scenario| {
-        scenario.apply(cluster("brief", 2)).await?;
-        scenario.ready("brief", 2).await?;
+        let example = manifest::read(&testbed::workspace::root().join("examples/cluster.yaml"))?;
+        scenario.apply(manifest::with_image(example, testbed::images::DASK)).await?;
+        scenario.ready("demo", 2).await?;
         let list = "get deployments,replicasets,services,pods,endpointslices,daskworkergroups,daskclusters,\
                     poddisruptionbudgets,networkpolicies,secrets,serviceaccounts --output name";
         let before = scenario.kubectl(list).run().await?;
-        assert!(before.contains("brief-scheduler") && before.contains("brief-default"), "{before}");
+        assert!(before.contains("demo-scheduler") && before.contains("demo-default"), "{before}");
         assert!(!before.contains("networkpolicies"), "{before}");
 
-        scenario.kubectl("delete daskcluster brief").run().await?;
+        scenario.kubectl("delete daskcluster demo").run().await?;
         wait::until("an empty namespace", PATIENCE, async || {
             let left = scenario.kubectl(list).run().await?;
             // The namespace's own.

@@ -6,8 +6,11 @@
 
 mod fixtures;
 mod harness;
+mod jobs;
+mod kubecluster;
 mod lifecycle;
 mod memory;
+mod migration;
 mod node_failure;
 mod operator_failure;
 mod operator_release;

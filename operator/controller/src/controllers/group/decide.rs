@@ -173,7 +173,12 @@ fn owning_cluster(snapshot: &GroupSnapshot) -> Result<&DaskCluster, Obstacle> {
         return Err(Obstacle::new(Reason::InvalidName, error.to_string()));
     }
     let name = &group.spec.cluster;
+    let owners = || group.owner_references().iter().filter(|owner| owner.kind == "DaskCluster");
     let Some(cluster) = &snapshot.cluster else {
+        // Kubernetes deletes the group a moment after its owner: nothing that anybody has to correct.
+        if owners().next().is_some() {
+            return Err(deleted(name));
+        }
         let namespace = group.namespace().unwrap_or_default();
         let message = format!(
             "spec.cluster \"{name}\" names no DaskCluster in namespace \"{namespace}\"; create it or correct spec.cluster"
@@ -184,15 +189,16 @@ fn owning_cluster(snapshot: &GroupSnapshot) -> Result<&DaskCluster, Obstacle> {
         return Err(Obstacle::new(Reason::InvalidName, format!("spec.cluster: {error}")));
     }
     let going = cluster.metadata.deletion_timestamp.is_some();
-    let earlier = group
-        .owner_references()
-        .iter()
-        .any(|owner| owner.kind == "DaskCluster" && Some(&owner.uid) != cluster.metadata.uid.as_ref());
+    let earlier = owners().any(|owner| Some(&owner.uid) != cluster.metadata.uid.as_ref());
     if going || earlier {
-        let message = format!("the group belongs to a DaskCluster \"{name}\" that is being deleted");
-        return Err(Obstacle::new(Reason::WaitingForDeletion, message));
+        return Err(deleted(name));
     }
     Ok(cluster)
+}
+
+fn deleted(cluster: &str) -> Obstacle {
+    let message = format!("the group belongs to a DaskCluster \"{cluster}\" that is being deleted");
+    Obstacle::new(Reason::WaitingForDeletion, message)
 }
 
 /// The patch that makes the cluster the owner, so that the group goes when the cluster goes.

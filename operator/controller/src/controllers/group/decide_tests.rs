@@ -176,7 +176,14 @@ fn a_standing_refusal_stops_creation_but_not_removal() {
 }
 
 #[rstest]
-#[case::absent(|s: &mut GroupSnapshot| s.cluster = None, Reason::ClusterNotFound, "\"simple\"")]
+#[case::absent(
+    |s: &mut GroupSnapshot| {
+        s.cluster = None;
+        std::sync::Arc::make_mut(&mut s.members.group).metadata.owner_references = None;
+    },
+    Reason::ClusterNotFound, "\"simple\"")]
+#[case::gone_before_its_group(
+    |s: &mut GroupSnapshot| s.cluster = None, Reason::WaitingForDeletion, "is being deleted")]
 #[case::group_name(
     |s: &mut GroupSnapshot| std::sync::Arc::make_mut(&mut s.members.group).metadata.name = Some("g".repeat(64)),
     Reason::InvalidName, "64 characters")]

@@ -1,0 +1,160 @@
+//! A cluster of the Python operator changes hands twice, with its pods and what they hold.
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe};
+
+use e2e_tests::{
+    Error,
+    dask::ClientPod,
+    operator, python_operator,
+    wait::{self, Look},
+};
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::guide::Guide;
+use crate::{
+    fixtures::{cluster, workers_of},
+    harness::{PATIENCE, Scenario, alone, install_operator},
+};
+
+const RESULTS: u8 = 40;
+
+/// UID and restarts of every pod: the same before and after means that nobody touched them.
+type Lives = BTreeMap<String, (String, i32)>;
+
+fn lives(pods: &[Pod]) -> Lives {
+    let life = |pod: &Pod| {
+        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        (pod.uid().unwrap_or_default(), statuses.map(|status| status.restart_count).sum())
+    };
+    pods.iter().map(|pod| (pod.name_any(), life(pod))).collect()
+}
+
+fn ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+    ready.next().is_some() && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn owned_by(pod: &Pod, kind: &str) -> bool {
+    pod.owner_references().iter().any(|owner| owner.kind == kind)
+}
+
+impl Scenario {
+    async fn ready_workers(&self, cluster: &str, count: usize) -> Result<Vec<Pod>, Error> {
+        let holds = |pods: &[Pod]| pods.len() == count && pods.iter().all(ready);
+        self.pods(&workers_of(cluster), &format!("{count} ready workers of {cluster}"), holds).await
+    }
+
+    async fn all_pods(&self, cluster: &str) -> Result<Vec<Pod>, Error> {
+        self.pods(&format!("dask.org/cluster-name={cluster}"), "the pods", |_| true).await
+    }
+
+    async fn gone(&self, cluster: &str) -> Result<(), Error> {
+        wait::until(&format!("DaskCluster {cluster:?} and its pods to be gone"), PATIENCE, async || {
+            let objects = "daskclusters,daskworkergroups,deployments,services,pods --output name";
+            let left = self.kubectl(&format!("get {objects}")).run().await?;
+            let left: Vec<_> = left.lines().filter(|name| name.contains(cluster)).collect();
+            Ok(if left.is_empty() { Look::Done(()) } else { Look::NotYet(left.join(", ")) })
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn clusters_move_from_the_python_operator_and_back() {
+    alone("migration", async |scenario| {
+        let outcome = AssertUnwindSafe(there_and_back(scenario)).catch_unwind().await;
+        // Whatever happened, the next test finds what it expects.
+        python_operator::uninstall(scenario.kubernetes).await?;
+        install_operator(scenario.kubernetes).await?;
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+    .await;
+}
+
+async fn there_and_back(scenario: &Scenario) -> Result<(), Error> {
+    let kubernetes = scenario.kubernetes;
+    operator::uninstall(kubernetes).await?;
+    python_operator::install_definitions(kubernetes).await?;
+    python_operator::install(kubernetes).await?;
+    for name in ["moving", "leaving"] {
+        scenario.apply(cluster(name, 2)).await?;
+    }
+    for name in ["moving", "leaving"] {
+        let workers = scenario.ready_workers(name, 2).await?;
+        assert!(workers.iter().all(|pod| owned_by(pod, "ReplicaSet")), "these are not the Python operator's");
+    }
+    let client = scenario.client_pod().await?;
+    client.wait_for_workers("moving", 2, PATIENCE).await?;
+    let held = client.keep("moving", RESULTS).await?;
+    assert!(held.right && held.executions == u32::from(RESULTS), "{held:?}");
+    let before = lives(&scenario.all_pods("moving").await?);
+    assert_eq!(before.len(), 3, "{before:?}");
+    assert!(before.values().all(|(_, restarts)| *restarts == 0), "{before:?}");
+
+    there(scenario, &client, &before).await?;
+    back(scenario, &client, &before).await
+}
+
+async fn there(scenario: &Scenario, client: &ClientPod<'_>, before: &Lives) -> Result<(), Error> {
+    let guide = Guide::new(scenario.kubernetes, &scenario.namespace).await?;
+    guide.follow("There", 1).await?;
+    // Deleted while nobody is there to take kopf's finalizer off.
+    scenario.kubectl("delete daskcluster leaving --wait=false").run().await?;
+    guide.follow("There", 2).await?;
+    scenario.ready("moving", 2).await?;
+    scenario.gone("leaving").await?;
+    assert_eq!(&lives(&scenario.all_pods("moving").await?), before, "pods were touched");
+    let finalizers = "get daskcluster moving --output jsonpath={.metadata.finalizers}";
+    let finalizers = scenario.kubectl(finalizers).run().await?;
+    assert!(!finalizers.contains("kopf"), "{finalizers}");
+    let seen = guide.follow("There", 3).await?;
+    assert!(seen.contains("moving") && seen.contains("TakenOver"), "{seen}");
+    client.compute("moving", 1000).await?;
+
+    // Up with pods, down through a drain, Deployments among them; one of the four stays.
+    scenario.scale("moving", 4).await?;
+    scenario.ready("moving", 4).await?;
+    let workers = scenario.ready_workers("moving", 4).await?;
+    let bare = workers.iter().filter(|pod| owned_by(pod, "DaskWorkerGroup")).count();
+    assert_eq!(bare, 2, "two of the Python operator, two of ours");
+    client.wait_for_workers("moving", 4, PATIENCE).await?;
+    scenario.scale("moving", 1).await?;
+    scenario.ready("moving", 1).await?;
+    client.wait_for_workers("moving", 1, PATIENCE).await?;
+    let held = client.take_last("moving", RESULTS).await?;
+    let kept = held.right && held.executions == u32::from(RESULTS);
+    assert!(kept, "results were lost or computed again: {held:?}");
+    Ok(())
+}
+
+async fn back(scenario: &Scenario, client: &ClientPod<'_>, before: &Lives) -> Result<(), Error> {
+    // One that the Python operator never saw.
+    scenario.apply(cluster("born", 1)).await?;
+    scenario.ready("born", 1).await?;
+    let guide = Guide::new(scenario.kubernetes, &scenario.namespace).await?;
+    guide.follow("Back", 1).await?;
+    guide.follow("Back", 2).await?;
+    for name in ["moving", "born"] {
+        guide.follow_for("Back", 3, name, 2).await?;
+    }
+    guide.follow("Back", 4).await?;
+    for name in ["moving", "born"] {
+        let workers = scenario.ready_workers(name, 2).await?;
+        assert!(workers.iter().all(|pod| owned_by(pod, "ReplicaSet")), "{:?}", lives(&workers));
+        client.wait_for_workers(name, 2, PATIENCE).await?;
+        client.compute(name, 1000).await?;
+    }
+    let after = lives(&scenario.all_pods("moving").await?);
+    assert_eq!(after.len(), 3, "{after:?}");
+    assert_eq!(scheduler(&after), scheduler(before), "the scheduler ran through it all");
+    scenario.kubectl("delete daskcluster moving born").run().await?;
+    scenario.gone("moving").await?;
+    scenario.gone("born").await
+}
+
+fn scheduler(lives: &Lives) -> Option<&(String, i32)> {
+    lives.iter().find(|(name, _)| name.contains("-scheduler-")).map(|(_, life)| life)
+}
