@@ -10,6 +10,26 @@ use tokio::net::TcpListener;
 use crate::wait::wait_for;
 
 const REQUIREMENT: &str = "dask-kubernetes==2026.3.0";
+/// What it asks for besides what the Dask test image has, pinned: pip would try a hundred releases.
+const REQUIREMENTS: [&str; 17] = [
+    REQUIREMENT,
+    "aiohttp-retry==2.9.1",
+    "annotated-types==0.8.0",
+    "charset-normalizer==3.5.3",
+    "durationpy==0.11",
+    "kubernetes-asyncio==36.1.0",
+    "kubernetes==37.0.2",
+    "oauthlib==4.0.1",
+    "pydantic-core==2.50.5",
+    "pydantic==2.14.4",
+    "pykube-ng==23.6.0",
+    "requests-oauthlib==2.0.0",
+    "requests==2.34.2",
+    "six==1.17.0",
+    "typing-inspection==0.4.5",
+    "urllib3==2.8.0",
+    "websocket-client==1.9.2",
+];
 /// In its chart.
 const DEFINITIONS: &str = "dask_kubernetes/operator/deployment/helm/dask-kubernetes-operator/crds";
 
@@ -25,7 +45,7 @@ impl Installation {
     /// # Errors
     /// When the packages cannot be had.
     pub async fn find() -> Result<Self> {
-        let made = tokio::task::spawn_blocking(|| testbed::python::environment(&[REQUIREMENT])).await?;
+        let made = tokio::task::spawn_blocking(|| testbed::python::environment(&REQUIREMENTS)).await?;
         Ok(Self { folder: made.with_context(|| format!("failed to install {REQUIREMENT}"))? })
     }
 
