@@ -15,6 +15,7 @@ use crate::wait::wait_for;
 #[derive(Debug)]
 pub struct Operator {
     process: Child,
+    port: u16,
 }
 
 impl Operator {
@@ -44,11 +45,19 @@ impl Operator {
             .stderr(file)
             .spawn()
             .with_context(|| format!("failed to start {}", program.display()))?;
-        let operator = Self { process };
+        let operator = Self { process, port };
         wait_for("the operator to be ready", async || is_ready(port).await.unwrap_or(false))
             .await
             .with_context(|| format!("see {}", log.display()))?;
         Ok(operator)
+    }
+
+    /// What it tells at `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        get(self.port, "/metrics").await
     }
 
     /// Its process.
@@ -105,12 +114,17 @@ async fn is_ready(port: u16) -> Result<bool> {
 /// # Errors
 /// When it does not answer.
 pub async fn answers(port: u16, path: &str) -> Result<bool> {
+    Ok(get(port, path).await?.starts_with("HTTP/1.1 200"))
+}
+
+/// What a server on this machine answers, headers included.
+async fn get(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    Ok(answer.starts_with("HTTP/1.1 200"))
+    Ok(answer)
 }
 
 #[cfg(test)]
