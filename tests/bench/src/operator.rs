@@ -81,12 +81,10 @@ impl Drop for Operator {
 /// When it does not build.
 pub fn build() -> Result<PathBuf> {
     let root = testbed::workspace::root();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let version = Command::new("rustc").arg("-vV").output().context("failed to run rustc")?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let target = host(&version).context("`rustc -vV` names no host")?;
-    let built = Command::new(cargo)
-        .current_dir(&root)
+    let built = testbed::workspace::cargo()
         .args(["build", "--quiet", "--release", "--package", "dask-operator", "--target", target])
         // As `make image` does, so that the very program of the image is measured.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
