@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::cluster_cache::ObjectKey;
 
 /// How long a number has to stand before workers are taken away for it.
-const SETTLING: Duration = Duration::from_millis(300);
+const SETTLING: Duration = Duration::from_millis(500);
 
 /// When the newest edit of each group was seen.
 #[derive(Debug, Default)]
@@ -45,11 +45,11 @@ mod tests {
         let after =
             |generation, ms| edits.settling(&group, Some(generation), start + Duration::from_millis(ms));
         assert_eq!(after(1, 0), Some(SETTLING));
-        assert_eq!(after(1, 200), Some(Duration::from_millis(100)));
-        assert_eq!(after(2, 200), Some(SETTLING));
-        assert_eq!(after(2, 499), Some(Duration::from_millis(1)));
-        assert_eq!(after(2, 500), None);
+        assert_eq!(after(1, 400), Some(Duration::from_millis(100)));
+        assert_eq!(after(2, 400), Some(SETTLING));
+        assert_eq!(after(2, 899), Some(Duration::from_millis(1)));
+        assert_eq!(after(2, 900), None);
         edits.forget(&group);
-        assert_eq!(after(2, 501), Some(SETTLING));
+        assert_eq!(after(2, 901), Some(SETTLING));
     }
 }
