@@ -45,6 +45,8 @@ pub struct Size {
     pub settle: Duration,
     /// How long writes at rest are counted.
     pub rest: Duration,
+    /// Schedulers that are asked at a time.
+    pub links: u16,
     /// Whether what takes minutes is measured too.
     pub minutes: bool,
 }
@@ -62,6 +64,7 @@ impl Size {
         repetitions: 3,
         settle: Duration::from_secs(10),
         rest: Duration::from_mins(1),
+        links: 1_000,
         minutes: true,
     };
     /// Shows in half a minute that the bench works; its figures mean nothing.
@@ -76,6 +79,7 @@ impl Size {
         repetitions: 1,
         settle: Duration::from_secs(1),
         rest: Duration::from_secs(2),
+        links: 20,
         minutes: false,
     };
 }
@@ -105,6 +109,14 @@ impl Bench {
     /// When it does not become ready.
     pub async fn start_operator(&self) -> Result<Operator> {
         Operator::start(&self.program, &self.server.operator.kubeconfig, &self.log).await
+    }
+
+    /// Starts the operator with a value of `--scheduler-access`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_operator_with(&self, access: &str) -> Result<Operator> {
+        Operator::start_with(&self.program, &self.server.operator.kubeconfig, &self.log, access).await
     }
 
     /// Makes a namespace for one round.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use dask_operator_bench::bench::{Bench, Size};
 use dask_operator_bench::results::{Figure, Measurement, table};
-use dask_operator_bench::scenarios::{against_python, drains, first_result};
+use dask_operator_bench::scenarios::{against_python, drains, first_result, links};
 use dask_operator_bench::{operator, scenarios, server};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -137,6 +137,10 @@ async fn on_api_server(
     }
     if wanted(Figure::RunningP99) {
         figures.push(scenarios::time_to_running(&mut bench).await.context("running-p99")?);
+    }
+    if links::FIGURES.into_iter().any(wanted) {
+        let both = links::links(&mut bench).await.context("links")?;
+        figures.extend(both.into_iter().filter(|measurement| wanted(measurement.name)));
     }
     Ok(figures)
 }

@@ -15,6 +15,7 @@ use crate::wait::wait_for;
 #[derive(Debug)]
 pub struct Operator {
     process: Child,
+    port: u16,
 }
 
 impl Operator {
@@ -44,11 +45,19 @@ impl Operator {
             .stderr(file)
             .spawn()
             .with_context(|| format!("failed to start {}", program.display()))?;
-        let operator = Self { process };
+        let operator = Self { process, port };
         wait_for("the operator to be ready", async || is_ready(port).await.unwrap_or(false))
             .await
             .with_context(|| format!("see {}", log.display()))?;
         Ok(operator)
+    }
+
+    /// What it tells at `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        get(self.port, "/metrics").await
     }
 
     /// Its process.
@@ -72,12 +81,10 @@ impl Drop for Operator {
 /// When it does not build.
 pub fn build() -> Result<PathBuf> {
     let root = testbed::workspace::root();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let version = Command::new("rustc").arg("-vV").output().context("failed to run rustc")?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     let target = host(&version).context("`rustc -vV` names no host")?;
-    let built = Command::new(cargo)
-        .current_dir(&root)
+    let built = testbed::workspace::cargo()
         .args(["build", "--quiet", "--release", "--package", "dask-operator", "--target", target])
         // As `make image` does, so that the very program of the image is measured.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -105,12 +112,17 @@ async fn is_ready(port: u16) -> Result<bool> {
 /// # Errors
 /// When it does not answer.
 pub async fn answers(port: u16, path: &str) -> Result<bool> {
+    Ok(get(port, path).await?.starts_with("HTTP/1.1 200"))
+}
+
+/// What a server on this machine answers, headers included.
+async fn get(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    Ok(answer.starts_with("HTTP/1.1 200"))
+    Ok(answer)
 }
 
 #[cfg(test)]

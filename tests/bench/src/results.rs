@@ -24,6 +24,10 @@ pub enum Figure {
     #[serde(rename = "running-p99")]
     #[strum(serialize = "running-p99")]
     RunningP99,
+    /// CPU that links to idle schedulers take, in cores.
+    LinksIdleCores,
+    /// Memory that each link to a scheduler adds.
+    RssPerLink,
     /// Keys that random scale-downs cost.
     KeysLost,
     /// Tasks that ran twice because of random scale-downs.
@@ -48,13 +52,15 @@ pub enum Figure {
 
 impl Figure {
     /// Those that need no more than an API server.
-    pub const ON_API_SERVER: [Self; 6] = [
+    pub const ON_API_SERVER: [Self; 8] = [
         Self::CreateClusters,
         Self::ScaleUp,
         Self::RssPerPod,
         Self::RssIdle,
         Self::WritesAtRest,
         Self::RunningP99,
+        Self::LinksIdleCores,
+        Self::RssPerLink,
     ];
 }
 
@@ -149,6 +155,8 @@ mod tests {
     #[case(Figure::RssIdle, "rss-idle")]
     #[case(Figure::WritesAtRest, "writes-at-rest")]
     #[case(Figure::RunningP99, "running-p99")]
+    #[case(Figure::LinksIdleCores, "links-idle-cores")]
+    #[case(Figure::RssPerLink, "rss-per-link")]
     #[case(Figure::KeysLost, "keys-lost")]
     #[case(Figure::Recomputed, "recomputed")]
     #[case(Figure::DrainTenToThree, "drain-10-to-3")]

@@ -1,6 +1,7 @@
 //! Where the local cluster keeps its files.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
@@ -13,6 +14,25 @@ pub fn root() -> PathBuf {
     // CARGO_MANIFEST_DIR is <root>/tests/cluster.
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.ancestors().nth(2).unwrap_or(manifest).to_path_buf()
+}
+
+/// Cargo, to build a package of this workspace as from a shell.
+///
+/// Programs that cargo runs, such as tests, are told their package in variables. Build scripts watch some of these, so
+/// that with them everything would be built anew.
+#[must_use]
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// Folder of programs, images and clusters: `target/testbed`, or `DASK_TESTBED_DIR`.
@@ -52,6 +72,15 @@ pub(crate) fn short_hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>, digits: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_is_not_told_of_the_package_that_runs_it() {
+        let cargo = cargo();
+        // Under cargo, a test has this variable.
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some());
+        assert!(cargo.get_envs().any(|(name, value)| name == "CARGO_PKG_NAME" && value.is_none()));
+        assert_eq!(cargo.get_current_dir(), Some(root().as_path()));
+    }
 
     #[test]
     fn root_holds_the_workspace_manifest() {

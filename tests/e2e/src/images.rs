@@ -59,12 +59,11 @@ async fn build_operator() -> Result<PathBuf, Error> {
     // Without --target the flag would reach procedural macros, which cannot be static.
     let arguments =
         ["build", "--release", "--package", "dask-operator", "--bin", "dask-operator", "--target", &host];
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::from(workspace::cargo());
     cargo
         .args(arguments)
         .arg("--message-format=json-render-diagnostics")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .current_dir(workspace::root());
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
     let (success, stdout, stderr) = output("cargo", cargo).await?;
     executable(&stdout).filter(|_| success).ok_or_else(|| Error::Build {
         command: format!("RUSTFLAGS=\"-C target-feature=+crt-static\" cargo {}", arguments.join(" ")),

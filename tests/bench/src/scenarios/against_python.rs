@@ -28,9 +28,6 @@ pub const CLUSTER: &str = "bench-python";
 const PODS: i32 = 200;
 const CLUSTERS: usize = 50;
 const WORKERS: i32 = 2;
-/// kube-controller-manager makes the pods of the other side: at its default of 20 requests/s it would be what is
-/// measured.
-const CONTROLLER_QPS: u32 = 1_000;
 /// Phases that have not changed for this long stay as they are.
 const STILL: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(500);
@@ -45,8 +42,8 @@ pub const FIGURES: [Figure; 2] = [Figure::ScaleUpVsDaskKubernetes, Figure::Runni
 #[expect(clippy::print_stdout, reason = "a bench prints what it measures")]
 pub async fn against_python(program: &Path, log: &Path) -> Result<[Measurement; 2]> {
     let installation = Installation::find().await?;
-    let config =
-        ClusterConfig::api_only(CLUSTER).with_controller_manager().with_controller_qps(CONTROLLER_QPS);
+    // kube-controller-manager, which makes the pods of the other side, with the 20 requests/s that users have.
+    let config = ClusterConfig::api_only(CLUSTER).with_controller_manager();
     let server = Server::launch(config).await?;
     let nodes = FakeNodes::start(&server).await?;
 

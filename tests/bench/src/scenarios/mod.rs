@@ -4,6 +4,7 @@ pub mod against_python;
 mod create_clusters;
 pub mod drains;
 pub mod first_result;
+pub mod links;
 mod memory;
 mod running;
 mod scale_up;
