@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
@@ -10,6 +10,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::background::Background;
 use crate::server::Server;
 use crate::wait::wait_for;
 
@@ -23,7 +24,7 @@ const STAGES: &str = include_str!("../manifests/stages.yaml");
 /// The processes that stand in for nodes; they end when this is dropped.
 #[derive(Debug)]
 pub struct FakeNodes {
-    processes: Vec<Child>,
+    _processes: [Background; 2],
 }
 
 impl FakeNodes {
@@ -50,9 +51,9 @@ impl FakeNodes {
             // At its own pace of 50 pods a second: quicker, it would take the machine from those that are measured.
             "--secure-port=0".to_owned(),
         ];
-        let mut nodes = Self { processes: Vec::new() };
-        nodes.processes.push(spawn("kwok", &kwok, server.state_dir())?);
-        nodes.processes.push(spawn("kube-scheduler", &scheduler, server.state_dir())?);
+        let folder = server.state_dir();
+        let processes = [spawn("kwok", &kwok, folder)?, spawn("kube-scheduler", &scheduler, folder)?];
+        let nodes = Self { _processes: processes };
         let api: Api<Node> = Api::all(server.client.clone());
         for number in 0..NODES {
             let name = format!("fake-{number}");
@@ -69,28 +70,12 @@ impl FakeNodes {
     }
 }
 
-impl Drop for FakeNodes {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            // Either fails only if it has ended by itself, which the measurement noticed.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-fn spawn(program: &str, arguments: &[String], folder: &Path) -> Result<Child> {
+fn spawn(program: &str, arguments: &[String], folder: &Path) -> Result<Background> {
     let log = fs::File::create(folder.join(format!("{program}.log")))?;
-    Command::new(testbed::tools::path(program)?)
-        .args(arguments)
-        // Not the user's own configuration.
-        .env("HOME", folder)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("failed to start {program}"))
+    let mut command = Command::new(testbed::tools::path(program)?);
+    // Not the user's own configuration.
+    command.args(arguments).env("HOME", folder).current_dir(folder);
+    Background::start(&mut command, log)
 }
 
 fn node(name: &str) -> Value {

@@ -2,19 +2,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::IN_FLIGHT;
+use crate::background::Background;
 use crate::wait::wait_for;
 
 /// A running operator; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Operator {
-    process: Child,
+    process: Background,
     port: u16,
 }
 
@@ -34,17 +35,14 @@ impl Operator {
     pub async fn start_with(program: &Path, kubeconfig: &Path, log: &Path, access: &str) -> Result<Self> {
         let port = free_port().await?;
         let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
-        let process = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(["run", "--all-namespaces", "--leader-elect=false"])
             .arg(format!("--scheduler-access={access}"))
             .arg(format!("--max-in-flight={IN_FLIGHT}"))
             .arg(format!("--liveness=http://127.0.0.1:{port}/healthz"))
-            .env("KUBECONFIG", kubeconfig)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("failed to start {}", program.display()))?;
+            .env("KUBECONFIG", kubeconfig);
+        let process = Background::start(&mut command, file)?;
         let operator = Self { process, port };
         wait_for("the operator to be ready", async || is_ready(port).await.unwrap_or(false))
             .await
@@ -63,15 +61,7 @@ impl Operator {
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.id()
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        // Either fails only if it has ended by itself, which the measurement noticed.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.pid()
     }
 }
 
@@ -99,7 +89,8 @@ fn host(version: &str) -> Option<&str> {
     version.lines().find_map(|line| line.strip_prefix("host: "))
 }
 
-async fn free_port() -> Result<u16> {
+/// A port that nobody listens on.
+pub(crate) async fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port())
 }
 

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use tokio::net::TcpListener;
 
+use crate::background::Background;
 use crate::wait::wait_for;
 
 const REQUIREMENT: &str = "dask-kubernetes==2026.3.0";
@@ -88,18 +88,14 @@ impl Installation {
     /// # Errors
     /// When it does not become ready.
     pub async fn start(&self, kubeconfig: &Path, log: &Path) -> Result<PythonOperator> {
-        let port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
+        let port = crate::operator::free_port().await?;
         let file = fs::OpenOptions::new().create(true).append(true).open(log)?;
-        let process = Command::new(self.python())
+        let mut command = Command::new(self.python());
+        command
             .args(["-m", "kopf", "run", "-m", "dask_kubernetes.operator.controller", "--all-namespaces"])
             .arg(format!("--liveness=http://127.0.0.1:{port}/healthz"))
-            .env("KUBECONFIG", kubeconfig)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .context("failed to start kopf")?;
-        let operator = PythonOperator { process };
+            .env("KUBECONFIG", kubeconfig);
+        let operator = PythonOperator { _process: Background::start(&mut command, file)? };
         wait_for("kopf to be alive", async || {
             crate::operator::answers(port, "/healthz").await.unwrap_or(false)
         })
@@ -112,15 +108,7 @@ impl Installation {
 /// The running operator; it ends when this is dropped.
 #[derive(Debug)]
 pub struct PythonOperator {
-    process: Child,
-}
-
-impl Drop for PythonOperator {
-    fn drop(&mut self) {
-        // Either fails only if it has ended by itself, which the measurement noticed.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    _process: Background,
 }
 
 #[cfg(test)]
