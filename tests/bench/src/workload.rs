@@ -87,10 +87,11 @@ pub fn workers(
     Ok((1..=count).map(move |ordinal| template.pod(ordinal)))
 }
 
-/// A merge patch with a status of a cluster, of the size that the operator writes.
+/// A merge patch with a status of a cluster, with all that the operator writes into it.
 #[must_use]
 pub fn cluster_status(phase: &str, workers: i64) -> Value {
-    let conditions: Vec<Value> = ["Ready", "SchedulerReady", "WorkersReady"].map(condition).into();
+    let conditions =
+        ["Ready", "SchedulerReady", "SchedulerReachable", "WorkersReady", "Updating"].map(condition);
     json!({"status": {
         "phase": phase, "conditions": conditions, "observedGeneration": 1, "ready": format!("0/{workers}"),
         "replicas": workers, "readyReplicas": 0,
@@ -98,15 +99,16 @@ pub fn cluster_status(phase: &str, workers: i64) -> Value {
         "scheduler": {"address": "tcp://bench-000-scheduler.bench.svc.cluster.local:8786",
                       "dashboard": "http://bench-000-scheduler.bench.svc.cluster.local:8787/status", "restarts": 0},
         "groups": [{"name": "bench-000-default", "desired": workers, "pending": workers, "starting": 0, "ready": 0,
-                    "failed": 0, "terminating": 0}],
+                    "failed": 0, "draining": 0, "terminating": 0}],
     }})
 }
 
-/// A merge patch with a status of a group, of the size that the operator writes.
+/// A merge patch with a status of a group, with all that the operator writes into it.
 #[must_use]
 pub fn group_status(workers: i64) -> Value {
+    let conditions = ["WorkersReady", "Scaling", "Updating"].map(condition);
     json!({"status": {
-        "conditions": [condition("WorkersReady")], "observedGeneration": 1, "replicas": workers, "readyReplicas": 0,
+        "conditions": conditions, "observedGeneration": 1, "replicas": workers, "readyReplicas": 0,
         "highestOrdinal": workers,
         "selector": "dask.org/workergroup-name=bench-000-default,dask.org/component=worker",
     }})

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// kubectl's copy of the whole object, which nobody reads here.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -15,6 +15,13 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// for all others. `managedFields` and kubectl's copy of the object are dropped, since they are kept for long.
 #[derive(Clone, Debug)]
 pub(super) struct Lenient<K>(pub(super) Result<K, Malformed>);
+
+/// Of an object of any shape.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    metadata: ObjectMeta,
+}
 
 /// An object that cannot be decoded.
 #[derive(Clone, Debug)]
@@ -25,23 +32,27 @@ pub(super) struct Malformed {
     pub(super) error: String,
 }
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {
+impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Lenient<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = Value::deserialize(deserializer)?;
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-            if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-                annotations.remove(LAST_APPLIED);
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        match serde_json::from_str::<K>(text.get()) {
+            Ok(mut object) => {
+                strip(object.meta_mut());
+                Ok(Self(Ok(object)))
             }
-        }
-        let metadata = object.get("metadata").cloned().unwrap_or_default();
-        match serde_json::from_value(object) {
-            Ok(object) => Ok(Self(Ok(object))),
             Err(error) => {
-                let metadata = serde_json::from_value(metadata).map_err(D::Error::custom)?;
+                let Named { mut metadata } = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+                strip(&mut metadata);
                 Ok(Self(Err(Malformed { metadata, error: error.to_string() })))
             }
         }
+    }
+}
+
+fn strip(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED);
     }
 }
 
@@ -78,7 +89,7 @@ impl<K: Resource> Resource for Lenient<K> {
 mod tests {
     use dask_operator_api::DaskWorkerGroup;
     use kube::ResourceExt;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -19,6 +19,7 @@ pub mod snapshot;
 mod table;
 mod triggers;
 mod watch;
+mod watch_line;
 mod wire_pod;
 
 pub use cache::{ClusterCache, Counts};

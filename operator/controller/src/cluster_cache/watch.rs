@@ -4,16 +4,17 @@
 //! are told from deleted objects, and they are the only sign of life of a quiet watch.
 
 use std::fmt::Debug;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dask_operator_api::labels;
-use futures::StreamExt;
+use futures::{AsyncBufReadExt, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{ListParams, WatchEvent, WatchParams};
-use kube::core::Status;
+use kube::api::{ListParams, WatchParams};
+use kube::core::{Request, Status, request};
 use kube::runtime::watcher::DefaultBackoff;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -30,6 +31,7 @@ use super::lenient::Lenient;
 use super::pods::PodEntry;
 use super::records::{DeploymentRecord, ServiceRecord, resource_version};
 use super::table::{Delivery, WatchNumber};
+use super::watch_line::Line;
 use super::wire_pod::WirePod;
 
 /// Objects per page of a list; bounds the memory that a list needs for a moment.
@@ -61,8 +63,12 @@ enum WatchError {
     NoVersion,
     #[error("failed to start the watch")]
     Start(#[source] kube::Error),
+    #[error("failed to build the request")]
+    Build(#[source] request::Error),
     #[error("failed to read the watch")]
-    Read(#[source] kube::Error),
+    Read(#[source] io::Error),
+    #[error("failed to decode an event")]
+    Decode(#[source] serde_json::Error),
     #[error("the API server ended the watch")]
     Ended(#[source] Box<Status>),
     #[error("the watch ended at once")]
@@ -75,10 +81,7 @@ impl WatchError {
     /// Whether the API server no longer knows the version from which the watch was to go on.
     fn is_expired(&self) -> bool {
         match self {
-            Self::Ended(status) => status.code == 410,
-            Self::Start(kube::Error::Api(status)) | Self::Read(kube::Error::Api(status)) => {
-                status.code == 410
-            }
+            Self::Ended(status) | Self::Start(kube::Error::Api(status)) => status.code == 410,
             _ => false,
         }
     }
@@ -244,6 +247,7 @@ impl Watches<'_> {
                 None => Api::all(self.client.clone()),
             };
             let watch = Watch {
+                client: self.client.clone(),
                 api,
                 selector: selector.map(str::to_owned),
                 kind: kind_name::<K>(),
@@ -268,6 +272,7 @@ fn kind_name<K: Resource<DynamicType = ()>>() -> &'static str {
 }
 
 struct Watch<K> {
+    client: Client,
     api: Api<K>,
     selector: Option<String>,
     kind: &'static str,
@@ -325,23 +330,34 @@ where
         let started = Instant::now();
         let mut params = WatchParams::default().timeout(WATCH_SECONDS);
         params.label_selector.clone_from(&self.selector);
-        let events = timeout(ANSWER, self.api.watch(&params, position)).await;
-        let mut events = events.map_err(|_| WatchError::Silent(ANSWER))?.map_err(WatchError::Start)?.boxed();
+        let request = Request::new(self.api.resource_url()).watch(&params, position);
+        let mut request = request.map_err(WatchError::Build)?;
+        // As kube marks it, for layers that select requests by it.
+        request.extensions_mut().insert("watch");
+        let lines = timeout(ANSWER, self.client.request_stream(request)).await;
+        let mut lines = lines.map_err(|_| WatchError::Silent(ANSWER))?.map_err(WatchError::Start)?.lines();
         self.cache.health().started(self.health, Instant::now());
         let mut received = false;
         loop {
-            let event = timeout(SILENCE, events.next()).await.map_err(|_| WatchError::Silent(SILENCE))?;
-            let Some(event) = event else {
-                let failed = !received && started.elapsed() < AT_ONCE;
-                return if failed { Err(WatchError::EndedAtOnce) } else { Ok(()) };
+            let line = timeout(SILENCE, lines.next()).await.map_err(|_| WatchError::Silent(SILENCE))?;
+            let failed = !received && started.elapsed() < AT_ONCE;
+            let line = match line {
+                Some(Ok(line)) => line,
+                // A connection that is cut is as good as an end: the next watch goes on from here.
+                Some(Err(error)) if failed => return Err(WatchError::Read(error)),
+                None if failed => return Err(WatchError::EndedAtOnce),
+                Some(Err(_)) | None => return Ok(()),
             };
-            let event = match event.map_err(WatchError::Read)? {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => Received::Applied(object),
-                WatchEvent::Deleted(object) => Received::Deleted(object),
-                WatchEvent::Bookmark(bookmark) => Received::Reached(
-                    bookmark.metadata.resource_version.parse().map_err(|_| WatchError::NoVersion)?,
-                ),
-                WatchEvent::Error(status) => return Err(WatchError::Ended(status)),
+            let event = match Line::<K>::read(&line) {
+                Ok(Line::Applied(object)) => Received::Applied(object),
+                Ok(Line::Deleted(object)) => Received::Deleted(object),
+                Ok(Line::Bookmark(version)) => {
+                    Received::Reached(version.parse().map_err(|_| WatchError::NoVersion)?)
+                }
+                Ok(Line::Ended(status)) => return Err(WatchError::Ended(status)),
+                // The connection was cut within the line.
+                Err(error) if error.is_eof() && !failed => return Ok(()),
+                Err(error) => return Err(WatchError::Decode(error)),
             };
             received = true;
             self.active();

@@ -19,11 +19,11 @@ use tracing::{debug, info, warn};
 
 use super::announce::announcements;
 use super::obstacle::Obstacle;
-use super::status_writer::StatusMemory;
+use super::status_writer::{StatusMemory, Urgency};
 use crate::backoff::ErrorClass;
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
-use crate::writer::{Lane, WriteError};
+use crate::writer::WriteError;
 
 /// Reconciliations of one kind that run at a time. The writer bounds the calls in flight.
 const CONCURRENCY: u16 = 32;
@@ -109,7 +109,7 @@ pub async fn write_status<K, S>(
     object: &K,
     previous: &S,
     next: S,
-    interval: Duration,
+    urgency: Urgency,
 ) -> Result<Option<Duration>, WriteError>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
@@ -119,13 +119,13 @@ where
     let key = ObjectKey::of(object);
     let uid = object.uid().unwrap_or_default();
     let started = Instant::now();
-    if let Some(wait) = memory.wait(&key, &uid, interval, started) {
+    if let Some(wait) = memory.wait(&key, &uid, urgency.interval(), started) {
         return Ok(Some(wait));
     }
     for news in announcements(previous.conditions(), next.conditions()) {
         ctx.announce(object, &news);
     }
-    let version = ctx.writer.patch_status::<K>(&key, &patch, Lane::Urgent).await?;
+    let version = ctx.writer.patch_status::<K>(&key, &patch, urgency.lane()).await?;
     memory.written(&key, &uid, version, next, Instant::now());
     Ok(None)
 }

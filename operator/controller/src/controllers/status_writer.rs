@@ -5,12 +5,47 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cluster_cache::ObjectKey;
+use crate::writer::Lane;
+
+/// How soon a status has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// At once: what it tells of is about to be deleted, or somebody waits for it.
+    AtOnce,
+    /// The phase changes.
+    Phase,
+    /// Counts or conditions change.
+    Routine,
+    /// The same, but the worker pods that are being created come first.
+    AfterWorkers,
+}
+
+impl Urgency {
+    /// Least time since the last write of the same object's status.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        match self {
+            Self::AtOnce => Duration::ZERO,
+            Self::Phase => PHASE_INTERVAL,
+            Self::Routine | Self::AfterWorkers => ROUTINE_INTERVAL,
+        }
+    }
+
+    /// What the write competes with.
+    #[must_use]
+    pub fn lane(self) -> Lane {
+        match self {
+            Self::AtOnce | Self::Phase | Self::Routine => Lane::Urgent,
+            Self::AfterWorkers => Lane::Bulk,
+        }
+    }
+}
 
 /// Least time between two writes of one object's status, unless the phase changes.
-pub const ROUTINE_INTERVAL: Duration = Duration::from_millis(500);
+const ROUTINE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a phase stands at least, so that clients which poll see the phases in dask-kubernetes' order.
 /// Far below the second within which `Running` is promised.
-pub const PHASE_INTERVAL: Duration = Duration::from_millis(400);
+const PHASE_INTERVAL: Duration = Duration::from_millis(400);
 
 /// What was written last for one object.
 #[derive(Clone, Debug)]

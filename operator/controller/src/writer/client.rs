@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Precond
 use kube::client::Body;
 use kube::core::{NamespaceResourceScope, Request, Status, request};
 use kube::{Client, Resource};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::{DeserializeOwned, Error, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -310,7 +310,10 @@ impl Writer {
             response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let body = response.into_body().collect_bytes().await.map_err(transport)?;
         if (200..300).contains(&code) {
-            return serde_json::from_slice(&body).map_err(|error| unanswered(NoAnswer::Unreadable(error)));
+            // From text, as the watches do: the program then holds one decoder of each type, not two.
+            let text = std::str::from_utf8(&body)
+                .map_err(|error| unanswered(NoAnswer::Unreadable(serde_json::Error::custom(error))))?;
+            return serde_json::from_str(text).map_err(|error| unanswered(NoAnswer::Unreadable(error)));
         }
         // Not every answer is a status: the API server's own overload protection sends plain text.
         let mut status: Status = serde_json::from_slice(&body)

@@ -23,7 +23,7 @@ use crate::cluster_cache::snapshot::AutoscalerSnapshot;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
 use crate::controllers::reconcile::{self, ReconcileError, refusal, write_status};
-use crate::controllers::status_writer::ROUTINE_INTERVAL;
+use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
 use crate::writer::{Lane, WriteError};
 
@@ -135,7 +135,7 @@ async fn say(
     let version = resource_version(&autoscaler.metadata);
     let before = ctx.autoscaler_status.newest(&key, &uid, version, autoscaler.status.as_ref());
     let next = status(autoscaler, &before, decision, reconcile::now());
-    write_status(ctx, &ctx.autoscaler_status, autoscaler, &before, next, ROUTINE_INTERVAL).await
+    write_status(ctx, &ctx.autoscaler_status, autoscaler, &before, next, Urgency::Routine).await
 }
 
 fn status(

@@ -20,7 +20,7 @@ use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
-use crate::controllers::status_writer::{PHASE_INTERVAL, ROUTINE_INTERVAL};
+use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
 use crate::writer::{Lane, WriteError};
 
@@ -56,7 +56,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     // A new cluster shows at once that it was seen, before anything is made for it.
     if before.phase.is_none() {
         let first = status(&snapshot, &link, plan.obstacle.as_ref(), &before, now);
-        write_status(&ctx, &ctx.cluster_status, &*cluster, &before, first.clone(), PHASE_INTERVAL).await?;
+        write_status(&ctx, &ctx.cluster_status, &*cluster, &before, first.clone(), Urgency::Phase).await?;
         before = first;
     }
     if !plan.is_empty() {
@@ -73,8 +73,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let next = status(&snapshot, &link, plan.obstacle.as_ref(), &before, now);
     // A job and its cluster have the same name.
     let next = with_runner(next, &snapshot, ctx.job_obstacles.last(&key).as_ref(), &before, now);
-    let interval = if next.phase == before.phase { ROUTINE_INTERVAL } else { PHASE_INTERVAL };
-    let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, interval).await?;
+    let urgency = if next.phase == before.phase { Urgency::Routine } else { Urgency::Phase };
+    let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, urgency).await?;
     let idle = idle::check(&cluster, &ctx.links.view(&key), Timestamp::now());
     if let Idle::TooLong(since) = idle {
         delete_idle(&ctx, &cluster, since).await?;

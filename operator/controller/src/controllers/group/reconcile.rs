@@ -22,7 +22,7 @@ use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::context::Context;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
-use crate::controllers::status_writer::ROUTINE_INTERVAL;
+use crate::controllers::status_writer::Urgency;
 
 /// How soon to decide again after something had changed before it could be written: its watch shows it by then.
 const CHANGED_PAUSE: Duration = Duration::from_millis(500);
@@ -97,8 +97,8 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     };
     let next = status(&current, &told, &known, now);
     let urgent = plan.remove.iter().any(Removal::is_failed) && next.failures != before.failures;
-    let interval = if urgent { Duration::ZERO } else { ROUTINE_INTERVAL };
-    let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, interval).await?;
+    let urgency = if urgent { Urgency::AtOnce } else { Urgency::AfterWorkers };
+    let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, urgency).await?;
 
     let removed = apply::remove(&ctx, namespace, &plan.remove).await;
     plan.remove.retain(|removal| !removed.kept.contains(&removal.name));

@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::controllers::Obstacle;
 use crate::controllers::announce::Announcement;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
+use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
 use crate::writer::{Lane, WriteError};
 
@@ -139,7 +140,7 @@ async fn write(
     next: DaskJobStatus,
 ) -> Result<(), WriteError> {
     // Few writes in a job's life, each of which somebody waits for.
-    write_status(ctx, &ctx.job_status, job, before, next, Duration::ZERO).await.map(drop)
+    write_status(ctx, &ctx.job_status, job, before, next, Urgency::AtOnce).await.map(drop)
 }
 
 /// Keeps what was observed to stand in the way, and tells of it if it is new. The status has no place for it.
