@@ -1,10 +1,11 @@
 //! Values for the tests of this module.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::view::{Idleness, Sample, Source};
+use super::view::{Idleness, LinkView, Sample, Source};
 
 /// What a scheduler without workers says.
 pub(crate) fn sample(id: &str) -> Sample {
@@ -22,4 +23,9 @@ pub(crate) fn sample(id: &str) -> Sample {
         members: None,
         drains: BTreeMap::new(),
     }
+}
+
+/// A link that heard this and has no trouble.
+pub(crate) fn heard(sample: Sample) -> LinkView {
+    LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
 }

@@ -1,32 +1,16 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::scheduler_link::{Idleness, LinkFailure, Sample, Source};
+use crate::scheduler_link::testing::{heard, sample};
+use crate::scheduler_link::{LinkFailure, Sample};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
 
 fn link(target: Option<u64>) -> LinkView {
-    let sample = Sample {
-        taken: at(0),
-        scheduler_id: "Scheduler-1".into(),
-        started: None,
-        source: Source::Standard,
-        workers: 0,
-        threads: 0,
-        queued: None,
-        unrunnable: None,
-        adaptive_target: target,
-        idleness: Idleness::Unknown,
-        members: None,
-        drains: BTreeMap::new(),
-    };
-    LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+    heard(Sample { taken: at(0), adaptive_target: target, ..sample("Scheduler-1") })
 }
 
 fn input(link: &LinkView) -> AutoscalerInput<'_> {

@@ -52,16 +52,13 @@ pub(super) fn check(cluster: &DaskCluster, link: &LinkView, now: Timestamp) -> I
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
     use dask_operator_api::Reason;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use rstest::rstest;
 
     use super::*;
     use crate::controllers::cluster::testing::{at, cluster};
-    use crate::scheduler_link::{LinkFailure, Sample, Source};
+    use crate::scheduler_link::{LinkFailure, Sample, testing};
 
     /// A cluster that was made at 0 and may be idle for so long.
     fn timed(timeout: i64) -> DaskCluster {
@@ -72,21 +69,7 @@ mod tests {
     }
 
     fn link(idleness: Idleness, taken: i64) -> LinkView {
-        let sample = Sample {
-            taken: at(taken),
-            scheduler_id: "Scheduler-1".into(),
-            started: None,
-            source: Source::Standard,
-            workers: 0,
-            threads: 0,
-            queued: None,
-            unrunnable: None,
-            adaptive_target: None,
-            idleness,
-            members: None,
-            drains: BTreeMap::new(),
-        };
-        LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+        testing::heard(Sample { taken: at(taken), idleness, ..testing::sample("Scheduler-1") })
     }
 
     const fn millis(millis: u64) -> Idle {

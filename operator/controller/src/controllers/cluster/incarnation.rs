@@ -51,31 +51,14 @@ fn told_before(previous: &DaskClusterStatus) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
     use dask_operator_api::{Conditions, SchedulerStatus};
 
     use super::*;
     use crate::controllers::cluster::testing::at;
-    use crate::scheduler_link::{Idleness, Sample, Source};
+    use crate::scheduler_link::{Sample, testing};
 
     fn heard(id: &str, started: i64) -> LinkView {
-        let sample = Sample {
-            taken: at(100),
-            scheduler_id: id.into(),
-            started: Some(at(started)),
-            source: Source::Telemetry,
-            workers: 0,
-            threads: 0,
-            queued: None,
-            unrunnable: None,
-            adaptive_target: None,
-            idleness: Idleness::Unknown,
-            members: None,
-            drains: BTreeMap::new(),
-        };
-        LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+        testing::heard(Sample { started: Some(at(started)), ..testing::sample(id) })
     }
 
     /// The status after `link` was heard.

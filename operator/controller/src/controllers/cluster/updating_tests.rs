@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dask_operator_api::{DaskWorkerGroupStatus, UpdatePolicy};
@@ -8,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::cluster::testing::{at, made};
-use crate::scheduler_link::{LinkFailure, Sample, Source};
+use crate::scheduler_link::{LinkFailure, Sample, testing};
 
 fn policy(scheduler: SchedulerUpdate) -> UpdatePolicy {
     UpdatePolicy { scheduler: Some(scheduler), ..UpdatePolicy::default() }
@@ -24,21 +23,7 @@ fn edited(scheduler: SchedulerUpdate) -> ClusterSnapshot {
 }
 
 fn heard(idleness: Idleness, taken: i64) -> LinkView {
-    let sample = Sample {
-        taken: at(taken),
-        scheduler_id: "one".into(),
-        started: None,
-        source: Source::Telemetry,
-        workers: 0,
-        threads: 0,
-        queued: None,
-        unrunnable: None,
-        adaptive_target: None,
-        idleness,
-        members: None,
-        drains: BTreeMap::new(),
-    };
-    LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+    testing::heard(Sample { taken: at(taken), idleness, ..testing::sample("one") })
 }
 
 fn unreachable() -> LinkView {

@@ -84,8 +84,7 @@ pub(super) async fn mark(
         let intent = DrainIntent { reason: marking.reason, since: now }.to_annotation()?;
         annotate(ctx, namespace, &marking.pod, &json!(intent)).await
     });
-    let changed = each(marks).await?;
-    Ok(changed.contains(&true))
+    any_changed(marks).await
 }
 
 /// Gives these pods their labels and annotations; returns as [`mark`].
@@ -102,8 +101,7 @@ pub(super) async fn relabel(
         }
         unless_changed(patched.map(drop))
     });
-    let changed = each(patches).await?;
-    Ok(changed.contains(&true))
+    any_changed(patches).await
 }
 
 /// Takes the intent to drain off these pods; returns as [`mark`].
@@ -113,8 +111,7 @@ pub(super) async fn unmark(
     pods: &[Arc<PodRecord>],
 ) -> Result<bool, WriteError> {
     let marks = pods.iter().map(|pod| annotate(ctx, namespace, pod, &Value::Null));
-    let changed = each(marks).await?;
-    Ok(changed.contains(&true))
+    any_changed(marks).await
 }
 
 async fn annotate(
@@ -171,11 +168,12 @@ pub(super) async fn remove(ctx: &Context, namespace: &str, removals: &[Removal])
     outcome
 }
 
-/// Waits for all writes, also when one fails: a worker that cannot be written to holds up no other.
-async fn each<T>(
-    writes: impl IntoIterator<Item = impl Future<Output = Result<T, WriteError>>>,
-) -> Result<Vec<T>, WriteError> {
-    join_all(writes).await.into_iter().collect()
+/// Whether any of these found its object changed. Waits for all, also when one fails: a worker that cannot be written
+/// to holds up no other.
+async fn any_changed(
+    writes: impl IntoIterator<Item = impl Future<Output = Result<bool, WriteError>>>,
+) -> Result<bool, WriteError> {
+    join_all(writes).await.into_iter().try_fold(false, |any, changed| Ok(any | changed?))
 }
 
 async fn delete<K>(ctx: &Context, key: &ObjectKey, removal: &Removal) -> Result<(), WriteError>

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rstest::rstest;
@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::*;
 use crate::controllers::group::testing::{at, cluster, record, snapshot};
-use crate::scheduler_link::{Idleness, Member, Source};
+use crate::scheduler_link::testing::heard;
+use crate::scheduler_link::{Member, testing};
 
 /// The scheduler started at 100 s, the question is asked at 140 s.
 fn sample(joined: &[&str]) -> Sample {
@@ -17,24 +18,8 @@ fn sample(joined: &[&str]) -> Sample {
             .map(|host| ((*host).into(), vec![Member::default()]))
             .collect::<HashMap<_, _>>(),
     };
-    Sample {
-        taken: at(138),
-        scheduler_id: "second".into(),
-        started: Some(at(100)),
-        source: Source::Telemetry,
-        workers: joined.len(),
-        threads: 1,
-        queued: None,
-        unrunnable: None,
-        adaptive_target: None,
-        idleness: Idleness::Unknown,
-        members: Some(Arc::new(members)),
-        drains: BTreeMap::new(),
-    }
-}
-
-fn view(sample: Sample) -> LinkView {
-    LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+    let (taken, members) = (at(138), Some(Arc::new(members)));
+    Sample { taken, started: Some(at(100)), workers: joined.len(), members, ..testing::sample("second") }
 }
 
 /// A cluster whose scheduler was another one before.
@@ -57,16 +42,16 @@ fn names(pods: Vec<PodRecord>, cluster: &DaskCluster, view: &LinkView) -> Vec<St
 #[test]
 fn workers_that_did_not_join_are_replaced() {
     let pods = vec![pod(3), pod(1), pod(2)];
-    assert_eq!(names(pods, &restarted_cluster(), &view(sample(&["10.0.0.2"]))), ["w-1", "w-3"]);
+    assert_eq!(names(pods, &restarted_cluster(), &heard(sample(&["10.0.0.2"]))), ["w-1", "w-3"]);
 }
 
 #[test]
 fn the_first_scheduler_strands_nobody() {
     let mut first = cluster();
-    assert_eq!(names(vec![pod(1)], &first, &view(sample(&[]))), [""; 0]);
+    assert_eq!(names(vec![pod(1)], &first, &heard(sample(&[]))), [""; 0]);
     first.status =
         Some(serde_json::from_value(json!({"scheduler": {"restarts": 0, "id": "second"}})).unwrap());
-    assert_eq!(names(vec![pod(1)], &first, &view(sample(&[]))), [""; 0]);
+    assert_eq!(names(vec![pod(1)], &first, &heard(sample(&[]))), [""; 0]);
 }
 
 #[test]
@@ -78,7 +63,7 @@ fn the_restart_is_known_by_the_condition_once_the_id_is_stored() {
                         "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
     });
     cluster.status = Some(serde_json::from_value(conditions).unwrap());
-    assert_eq!(names(vec![pod(1)], &cluster, &view(sample(&[]))), ["w-1"]);
+    assert_eq!(names(vec![pod(1)], &cluster, &heard(sample(&[]))), ["w-1"]);
 }
 
 #[rstest]
@@ -88,7 +73,7 @@ fn the_restart_is_known_by_the_condition_once_the_id_is_stored() {
 #[case::without_address(PodRecord { ip: None, ..pod(1) })]
 #[case::ended(PodRecord { state: PodState::Failed, ..pod(1) })]
 fn workers_that_may_still_join_are_left(#[case] pod: PodRecord) {
-    assert_eq!(names(vec![pod], &restarted_cluster(), &view(sample(&[]))), [""; 0]);
+    assert_eq!(names(vec![pod], &restarted_cluster(), &heard(sample(&[]))), [""; 0]);
 }
 
 #[rstest]
@@ -96,7 +81,7 @@ fn workers_that_may_still_join_are_left(#[case] pod: PodRecord) {
 #[case::too_early(Sample { started: Some(at(120)), ..sample(&[]) })]
 fn what_is_not_known_yet_is_asked_for_again(#[case] sample: Sample) {
     let members = snapshot(1, vec![Arc::new(pod(1))]).members;
-    assert_eq!(stranded(&members, &restarted_cluster(), &view(sample), at(140)), (vec![], Some(POLL)));
+    assert_eq!(stranded(&members, &restarted_cluster(), &heard(sample), at(140)), (vec![], Some(POLL)));
 }
 
 #[test]
@@ -106,13 +91,13 @@ fn a_scheduler_that_does_not_answer_changes_nothing() {
         message: String::new(),
         since: at(139),
     };
-    let view = LinkView { failure: Some(failure), ..view(sample(&[])) };
+    let view = LinkView { failure: Some(failure), ..heard(sample(&[])) };
     assert_eq!(names(vec![pod(1)], &restarted_cluster(), &view), [""; 0]);
 }
 
 #[test]
 fn long_after_a_restart_nobody_is_looked_for() {
     let members = snapshot(1, vec![Arc::new(pod(1))]).members;
-    let late = stranded(&members, &restarted_cluster(), &view(sample(&[])), at(1000));
+    let late = stranded(&members, &restarted_cluster(), &heard(sample(&[])), at(1000));
     assert_eq!(late, (vec![], None));
 }

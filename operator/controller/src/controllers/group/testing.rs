@@ -1,6 +1,5 @@
 //! Objects for the tests of this controller.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, DrainIntent, Reason};
@@ -9,7 +8,8 @@ use serde_json::json;
 
 use crate::cluster_cache::records::{DeploymentRecord, PodProblem, PodRecord, PodState};
 use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot, LegacyWorker};
-use crate::scheduler_link::{Idleness, LinkView, Member, Members, Sample, Source};
+pub(crate) use crate::scheduler_link::testing::heard;
+use crate::scheduler_link::{LinkView, Member, Members, Sample, testing};
 
 /// A fixed time plus some seconds.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -113,25 +113,7 @@ pub(crate) fn members(of: impl IntoIterator<Item = (i64, Member)>) -> Members {
 
 /// A sample that says nothing, taken at this second.
 pub(crate) fn sample(seconds: i64) -> Sample {
-    Sample {
-        taken: at(seconds),
-        scheduler_id: "scheduler-1".into(),
-        started: None,
-        source: Source::Standard,
-        workers: 0,
-        threads: 0,
-        queued: None,
-        unrunnable: None,
-        adaptive_target: None,
-        idleness: Idleness::Unknown,
-        members: None,
-        drains: BTreeMap::new(),
-    }
-}
-
-/// A link that heard this sample.
-pub(crate) fn heard(sample: Sample) -> LinkView {
-    LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
+    Sample { taken: at(seconds), ..testing::sample("scheduler-1") }
 }
 
 /// A link that heard the ranks of these workers, at this second.
