@@ -9,6 +9,7 @@ pub mod cluster_cache;
 pub mod context;
 pub mod controllers;
 pub mod digest;
+mod error_chain;
 pub mod events;
 pub mod leader;
 pub mod pods;

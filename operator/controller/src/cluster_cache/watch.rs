@@ -33,6 +33,7 @@ use super::records::{DeploymentRecord, ServiceRecord, resource_version};
 use super::table::{Delivery, WatchNumber};
 use super::watch_line::Line;
 use super::wire_pod::WirePod;
+use crate::error_chain::chain;
 
 /// Objects per page of a list; bounds the memory that a list needs for a moment.
 const PAGE: u32 = 250;
@@ -380,10 +381,7 @@ where
     }
 
     fn failed(&self, error: &WatchError) {
-        let mut text = error.to_string();
-        if let Some(source) = std::error::Error::source(error) {
-            text = format!("{text}: {source}");
-        }
+        let text = chain(error);
         if error.is_expired() {
             debug!(kind = self.kind, error = text, "watch starts anew");
         } else {

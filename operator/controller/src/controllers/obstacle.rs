@@ -30,6 +30,22 @@ impl Obstacle {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+
+    /// Somebody else's object has the name of a child of `parent`: a stranger's, or one of an earlier owner that is
+    /// being collected.
+    #[must_use]
+    pub fn name_taken(parent: &str, kind: &str, name: &str, owner_uid: Option<&str>) -> Self {
+        if owner_uid.is_some() {
+            let message =
+                format!("{kind} \"{name}\" belongs to an earlier owner and has to be deleted first");
+            return Self::new(Reason::WaitingForDeletion, message);
+        }
+        let message = format!(
+            "{kind} \"{name}\" exists but does not belong to this {parent}; delete it, or create the {parent} under \
+             another name"
+        );
+        Self::new(Reason::NameTaken, message)
+    }
 }
 
 /// A write that the API server refused, not to be tried again for a while.

@@ -23,6 +23,7 @@ use super::status_writer::{StatusMemory, Urgency};
 use crate::backoff::ErrorClass;
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
+use crate::error_chain::chain;
 use crate::writer::WriteError;
 
 /// Reconciliations of one kind that run at a time. The writer bounds the calls in flight.
@@ -217,16 +218,4 @@ where
         ctx.backoff.reset(&kind, &key);
     }
     result
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::target::Target;
+use crate::error_chain::chain;
 use crate::settings::SchedulerAccess;
 
 /// Longest time until the API server has opened a port of a pod.
@@ -77,18 +78,6 @@ impl LinkError {
         };
         format!("the scheduler in pod \"{}\" {verb}: {}", target.pod, chain(self))
     }
-}
-
-/// An error with its sources, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// An open connection to a scheduler.

@@ -11,7 +11,6 @@ use serde_json::json;
 use tracing::info;
 
 use super::build;
-use super::decide::name_taken;
 use super::plan::ClusterPlan;
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
@@ -60,7 +59,7 @@ where
     if owner_uid == cluster.metadata.uid.as_deref() {
         return Ok(existing);
     }
-    Err(Stop::Obstacle(name_taken(&K::kind(&()), &existing.name_any(), owner_uid)))
+    Err(Stop::Obstacle(Obstacle::name_taken("DaskCluster", &K::kind(&()), &existing.name_any(), owner_uid)))
 }
 
 async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {

@@ -84,7 +84,8 @@ fn decide_service(
     if live.owner_uid.as_deref() == cluster.metadata.uid.as_deref() {
         plan.service_patch = build::service_patch(&cluster.spec.scheduler.service, &live.spec);
     } else {
-        plan.obstacle = Some(name_taken("Service", &live.name, live.owner_uid.as_deref()));
+        plan.obstacle =
+            Some(Obstacle::name_taken("DaskCluster", "Service", &live.name, live.owner_uid.as_deref()));
     }
 }
 
@@ -105,7 +106,8 @@ fn decide_deployment(
         return;
     }
     if live.owner_uid.as_deref() != cluster.metadata.uid.as_deref() {
-        plan.obstacle = Some(name_taken("Deployment", &live.name, live.owner_uid.as_deref()));
+        plan.obstacle =
+            Some(Obstacle::name_taken("DaskCluster", "Deployment", &live.name, live.owner_uid.as_deref()));
         return;
     }
     let mut patch = json!({});
@@ -150,11 +152,12 @@ fn decide_default_group(
     let earlier = live.owner_references().iter().find(|owner| owner.controller == Some(true));
     let earlier = earlier.filter(|owner| Some(&owner.uid) != cluster.metadata.uid.as_ref());
     if let Some(owner) = earlier {
-        plan.obstacle = Some(name_taken("DaskWorkerGroup", &live.name_any(), Some(&owner.uid)));
+        plan.obstacle =
+            Some(Obstacle::name_taken("DaskCluster", "DaskWorkerGroup", &live.name_any(), Some(&owner.uid)));
     } else if live.spec.cluster == cluster.name_any() {
         plan.default_group_patch = default_group_patch(live, cluster, name);
     } else {
-        plan.obstacle = Some(name_taken("DaskWorkerGroup", &live.name_any(), None));
+        plan.obstacle = Some(Obstacle::name_taken("DaskCluster", "DaskWorkerGroup", &live.name_any(), None));
     }
 }
 
@@ -203,21 +206,6 @@ fn default_group_patch(group: &DaskWorkerGroup, cluster: &DaskCluster, name: &Cl
 
 fn is_bookkeeping(key: &str) -> bool {
     [PROPAGATED_KEYS, PROPAGATED_REPLICAS, PROPAGATED_TEMPLATE, METADATA_HASH].contains(&key)
-}
-
-/// Somebody else's object has the name: a stranger's, or one of an earlier cluster that is being collected.
-pub(super) fn name_taken(kind: &str, name: &str, owner_uid: Option<&str>) -> Obstacle {
-    if owner_uid.is_some() {
-        let message = format!("{kind} \"{name}\" belongs to an earlier owner and has to be deleted first");
-        return Obstacle::new(Reason::WaitingForDeletion, message);
-    }
-    Obstacle::new(
-        Reason::NameTaken,
-        format!(
-            "{kind} \"{name}\" exists but does not belong to this DaskCluster; delete or rename it, or create the \
-             DaskCluster under another name"
-        ),
-    )
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use kube::ResourceExt;
 use tracing::info;
 
 use super::build;
-use super::decide::name_taken;
 use crate::cluster_cache::{ObjectKey, WirePod};
 use crate::context::Context;
 use crate::controllers::Obstacle;
@@ -57,7 +56,7 @@ pub(super) async fn create(
             }
             Some(existing) => {
                 let owner = existing.metadata.controller_uid.as_deref();
-                Ok(Created::Not(name_taken("Pod", &pod.name, owner)))
+                Ok(Created::Not(Obstacle::name_taken("DaskJob", "Pod", &pod.name, owner)))
             }
             None => Ok(Created::Unseen),
         },

@@ -163,14 +163,16 @@ fn creation(snapshot: &JobSnapshot, name: &ClusterName) -> Result<Missing, Obsta
             }
             None
         }
-        Some(live) => return Err(name_taken("DaskCluster", name.as_str(), controller(live))),
+        Some(live) => {
+            return Err(Obstacle::name_taken("DaskJob", "DaskCluster", name.as_str(), controller(live)));
+        }
     };
     let pod = build::runner_name(name.as_str());
     let runner = match snapshot.runner.as_deref() {
         None => Some(Box::new(build::runner(job, &template))),
         Some(live) if belongs(live, job) && live.terminating => return Err(waiting("Pod", &pod)),
         Some(live) if belongs(live, job) => None,
-        Some(live) => return Err(name_taken("Pod", &pod, live.owner_uid.as_deref())),
+        Some(live) => return Err(Obstacle::name_taken("DaskJob", "Pod", &pod, live.owner_uid.as_deref())),
     };
     Ok((cluster, runner))
 }
@@ -179,21 +181,6 @@ fn waiting(kind: &str, name: &str) -> Obstacle {
     Obstacle::new(
         Reason::WaitingForDeletion,
         format!("{kind} \"{name}\" has to be gone before it is made again"),
-    )
-}
-
-/// Somebody else's object has the name: a stranger's, or one of an earlier job that is being collected.
-pub(super) fn name_taken(kind: &str, name: &str, owner_uid: Option<&str>) -> Obstacle {
-    if owner_uid.is_some() {
-        let message = format!("{kind} \"{name}\" belongs to an earlier owner and has to be deleted first");
-        return Obstacle::new(Reason::WaitingForDeletion, message);
-    }
-    Obstacle::new(
-        Reason::NameTaken,
-        format!(
-            "{kind} \"{name}\" exists but does not belong to this DaskJob; delete it, or create the DaskJob under \
-             another name"
-        ),
     )
 }
 
