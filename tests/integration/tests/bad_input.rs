@@ -240,7 +240,11 @@ async fn a_service_name_that_is_taken() {
     let condition = namespace.wait_for_cluster_condition("c", "SchedulerReady", "NameTaken").await;
     says(
         &condition.message,
-        &["Service \"c-scheduler\"", "does not belong to this DaskCluster", "delete or rename"],
+        &[
+            "Service \"c-scheduler\"",
+            "does not belong to this DaskCluster",
+            "delete it, or create the DaskCluster under another name",
+        ],
     );
     let events = namespace.wait_for_event("c", "NameTaken").await;
     assert_eq!(events.len(), 1, "{events:?}");
