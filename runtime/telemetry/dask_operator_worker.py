@@ -189,8 +189,8 @@ async def drain(loop, server, end):
             return None
         try:
             refusal = steps.result()
-        except OSError:
-            # A worker that closes may cut off the reply that told it to.
+        except (Exception, asyncio.CancelledError):
+            # A worker that closes cuts off its own questions, and asks no more: its connections are closed first.
             if not is_closing(server):
                 raise
             refusal = None

@@ -123,6 +123,31 @@ def test_a_worker_that_the_scheduler_has_let_go_ends_at_once(dask, nanny):
 
 
 @both
+def test_a_worker_that_closes_already_is_not_disturbed(dask, runs, tmp_path, nanny):
+    worker = dask.start_worker("a", nanny=nanny)
+    flag = tmp_path / "flag"
+    with dask.client() as client:
+        running = client.submit(tasks.until, str(runs.path), "held", str(flag), workers=["a"])
+        wait_for("the task runs", lambda: runs.all() == ["held"])
+        client.run_on_scheduler(remove, address=dask.names(client)["a"])
+        wait_for("it closes, and waits for the thread", lambda: "Stopping worker" in worker.output())
+        time.sleep(0.5)
+        worker.signal(signal.SIGTERM)
+        wait_for("it has the signal", lambda: "SIGTERM: draining" in worker.output())
+        time.sleep(1)
+        flag.touch()
+        _, seconds = worker.wait()
+        assert seconds < 10, worker.output()
+        del running
+
+
+async def remove(dask_scheduler, address):
+    result = dask_scheduler.remove_worker(address=address, stimulus_id="test", close=True)
+    if hasattr(result, "__await__"):
+        await result
+
+
+@both
 def test_an_actor_is_not_waited_for(dask, nanny):
     worker = dask.start_worker("a", nanny=nanny)
     with dask.client() as client:
