@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A custom resource, or what is known of one that cannot be decoded: one such object must not stop the watch
-/// for all others. `managedFields` and kubectl's copy of the object are dropped, since they are kept for long.
+/// for all others. `managedFields` and kubectl's copy of an object that is kept are dropped, since it is kept for long.
 #[derive(Clone, Debug)]
 pub(super) struct Lenient<K>(pub(super) Result<K, Malformed>);
 
@@ -37,22 +37,19 @@ impl<'de, K: Resource + DeserializeOwned> Deserialize<'de> for Lenient<K> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
         match serde_json::from_str::<K>(text.get()) {
             Ok(mut object) => {
-                strip(object.meta_mut());
+                let metadata = object.meta_mut();
+                metadata.managed_fields = None;
+                if let Some(annotations) = &mut metadata.annotations {
+                    annotations.remove(LAST_APPLIED);
+                }
                 Ok(Self(Ok(object)))
             }
             Err(error) => {
-                let Named { mut metadata } = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
-                strip(&mut metadata);
+                // Nobody keeps it, so nothing is dropped.
+                let Named { metadata } = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
                 Ok(Self(Err(Malformed { metadata, error: error.to_string() })))
             }
         }
-    }
-}
-
-fn strip(metadata: &mut ObjectMeta) {
-    metadata.managed_fields = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove(LAST_APPLIED);
     }
 }
 
