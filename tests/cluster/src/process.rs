@@ -39,12 +39,14 @@ pub enum Error {
         source: io::Error,
     },
     /// The process ended right after its start.
-    #[error("{program} ended right after its start; its log is {log}")]
+    #[error("{name} ended right after its start; the end of {log}:\n{tail}")]
     Ended {
-        /// Its path.
-        program: PathBuf,
+        /// Its name.
+        name: String,
         /// Where it wrote why.
         log: PathBuf,
+        /// The last lines of the log.
+        tail: String,
     },
     /// A process survived SIGKILL for too long.
     #[error("failed to kill process {pid}: still running {seconds} s after SIGKILL")]
@@ -156,13 +158,20 @@ impl Daemon<'_> {
             .stderr(log_twin)
             .spawn()
             .map_err(start_error)?;
-        let id = ProcessId::of(child.id())
-            .ok_or_else(|| Error::Ended { program: self.program.to_owned(), log: log_path })?;
+        let id = self.identity(child.id())?;
         let pid_path = pid_file(self.state_dir, self.name);
         let text = serde_json::to_string(&id).map_err(io::Error::other);
         text.and_then(|text| fs::write(&pid_path, text))
             .map_err(|source| Error::File { path: pid_path, source })?;
         Ok(id)
+    }
+
+    /// The process that was just started; on a busy machine it may have ended before we look.
+    fn identity(&self, pid: u32) -> Result<ProcessId, Error> {
+        ProcessId::of(pid).ok_or_else(|| {
+            let log = log_file(self.state_dir, self.name);
+            Error::Ended { name: self.name.to_owned(), tail: log_tail(&log), log }
+        })
     }
 }
 
@@ -170,6 +179,15 @@ impl Daemon<'_> {
 #[must_use]
 pub(crate) fn log_file(state_dir: &Path, name: &str) -> PathBuf {
     state_dir.join("log").join(format!("{name}.log"))
+}
+
+/// The last lines of a log; nothing when it cannot be read.
+#[must_use]
+pub(crate) fn log_tail(log: &Path) -> String {
+    const LINES: usize = 15;
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 fn pid_file(state_dir: &Path, name: &str) -> PathBuf {
@@ -280,6 +298,17 @@ mod tests {
         kill_all(std::slice::from_ref(&id), Duration::from_secs(5)).unwrap();
         assert_eq!(running(state.path(), "sleeper"), None);
         assert!(all(state.path()).is_empty());
+    }
+
+    #[test]
+    fn one_that_ended_before_it_was_looked_at_tells_why() {
+        let state = state();
+        let mut child = Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        fs::write(log_file(state.path(), "api"), "the disk is on fire\n").unwrap();
+        let api = Daemon { state_dir: state.path(), name: "api", program: Path::new("true"), args: vec![] };
+        let error = api.identity(child.id()).unwrap_err().to_string();
+        assert!(error.starts_with("api ended") && error.ends_with("the disk is on fire"), "{error}");
     }
 
     #[test]

@@ -168,10 +168,13 @@ pub(crate) fn wait_ready(state_dir: &Path, state: &State) -> Result<(), Error> {
     let component = ended.unwrap_or("kube-apiserver");
     let log = process::log_file(state_dir, component);
     match (ended, settled) {
-        (Some(component), _) => Err(Error::Ended { component, tail: tail(&log), log }),
-        (None, false) => {
-            Err(Error::NotReady { component, seconds: READY_PATIENCE.as_secs(), tail: tail(&log), log })
-        }
+        (Some(component), _) => Err(Error::Ended { component, tail: process::log_tail(&log), log }),
+        (None, false) => Err(Error::NotReady {
+            component,
+            seconds: READY_PATIENCE.as_secs(),
+            tail: process::log_tail(&log),
+            log,
+        }),
         (None, true) => Ok(()),
     }
 }
@@ -187,13 +190,5 @@ pub(crate) fn wait_controllers(state_dir: &Path, state: &State) -> Result<(), Er
     }
     let log = process::log_file(state_dir, "kube-controller-manager");
     let component = "kube-controller-manager";
-    Err(Error::NotReady { component, seconds: READY_PATIENCE.as_secs(), tail: tail(&log), log })
-}
-
-/// The last lines of a log.
-pub(crate) fn tail(log: &Path) -> String {
-    const LINES: usize = 15;
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
+    Err(Error::NotReady { component, seconds: READY_PATIENCE.as_secs(), tail: process::log_tail(&log), log })
 }

@@ -206,7 +206,7 @@ impl Node<'_> {
         } else {
             self.dir().join("log/containerd.log")
         };
-        let tail = crate::control_plane::tail(&log);
+        let tail = crate::process::log_tail(&log);
         Err(Error::NotReady { name: self.name.clone(), seconds: CONTAINERD_PATIENCE.as_secs(), log, tail })
     }
 
