@@ -107,7 +107,7 @@ pub fn start(client: Client, settings: Settings, shutdown: CancellationToken) ->
     let metrics = Metrics::new()?;
     let identity = settings.identity();
     let (election, leadership) = stand(&client, &settings, &identity);
-    let limits = Limits { in_flight: usize::from(settings.max_in_flight), ..Limits::default() };
+    let limits = Limits::of(settings.max_in_flight.into());
     let writer = Writer::new(client.clone(), leadership.clone(), metrics.clone(), limits);
     let events = events(&settings, identity, leadership.clone(), metrics.clone(), writer.clone());
     let context = Arc::new(Context {

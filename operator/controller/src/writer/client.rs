@@ -38,9 +38,17 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+impl Limits {
+    /// So many calls at a time, of which bulk calls leave an eighth free.
+    #[must_use]
+    pub fn of(in_flight: usize) -> Self {
+        Self { in_flight, reserved_for_urgent: in_flight.div_ceil(8), timeout: Duration::from_secs(30) }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { in_flight: 32, reserved_for_urgent: 4, timeout: Duration::from_secs(30) }
+        Self::of(32)
     }
 }
 

@@ -356,6 +356,13 @@ async fn a_call_under_way_ends_with_the_lease() {
     assert_eq!(started.elapsed(), Duration::ZERO, "it did not wait for the timeout");
 }
 
+#[test]
+fn an_eighth_of_the_calls_is_kept_free() {
+    for (in_flight, reserved) in [(1, 1), (8, 1), (9, 2), (32, 4), (1024, 128)] {
+        assert_eq!(Limits::of(in_flight).reserved_for_urgent, reserved, "{in_flight}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn pods_in_bulk_do_not_hold_up_an_urgent_call() {
     let api = Api::default();

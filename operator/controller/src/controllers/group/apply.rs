@@ -14,8 +14,8 @@ use kube::core::NamespaceResourceScope;
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::batches::in_batches;
 use super::build::WorkerTemplate;
+use super::creations::in_growing_numbers;
 use super::decide::GroupPlan;
 use super::relabel::Relabel;
 use super::removal::{Marking, Object, Removal};
@@ -42,7 +42,8 @@ pub(super) async fn create(
     template: &WorkerTemplate,
     ordinals: &[i64],
 ) -> Result<(usize, Option<Obstacle>), ReconcileError> {
-    let outcome = in_batches(ordinals.to_vec(), |ordinal| create_one(ctx, key, template, ordinal)).await;
+    let create = |ordinal| create_one(ctx, key, template, ordinal);
+    let outcome = in_growing_numbers(ordinals.to_vec(), create).await;
     let refused = outcome.failure.map(refusal).transpose()?;
     Ok((outcome.done, refused))
 }

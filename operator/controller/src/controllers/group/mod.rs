@@ -2,8 +2,8 @@
 
 mod announce;
 mod apply;
-mod batches;
 mod build;
+mod creations;
 mod decide;
 mod edits;
 mod failures;
