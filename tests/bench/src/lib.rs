@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod api_metrics;
+pub mod audit_log;
 pub mod background;
 pub mod bench;
 pub mod driver;

@@ -1,8 +1,10 @@
 //! Sees objects come by watches, the same for both sides. The watches deliver only metadata where that is enough, so
-//! that they cost the API server little.
+//! that they cost the API server little. It ends watches that are read too slowly, as here while every core is busy:
+//! they are then started anew, with all that is there.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
@@ -13,12 +15,15 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{WatchEvent, WatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::wait::PATIENCE;
 
 /// What is watched: kind and name of an object, when it is seen for the first time or again.
 type Seen = BoxStream<'static, Result<(String, String)>>;
+
+/// Before a watch that ended begins anew.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Watches that were started before the objects come.
 pub struct Observer {
@@ -60,8 +65,11 @@ impl Observer {
     /// When the watch does not start.
     pub async fn of_running_clusters(client: &Client, namespace: &str) -> Result<Self> {
         let api: Api<DaskCluster> = Api::namespaced(client.clone(), namespace);
-        let events = api.watch(&WatchParams::default(), "0").await.context("failed to watch")?;
-        let running = events.map_err(anyhow::Error::from).try_filter_map(async |event| match event {
+        let running = endless(move || {
+            let api = api.clone();
+            async move { Ok(api.watch(&WatchParams::default(), "0").await?.boxed()) }
+        });
+        let running = running.await?.try_filter_map(async |event| match event {
             WatchEvent::Added(cluster) | WatchEvent::Modified(cluster) => {
                 Ok(is_running(&cluster).then(|| (DaskCluster::kind(&()).into_owned(), cluster.name_any())))
             }
@@ -97,17 +105,36 @@ where
     K: Clone + Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let events = api.watch_metadata(&WatchParams::default(), "0").await.context("failed to watch")?;
+    let events = endless(move || {
+        let api = api.clone();
+        async move { Ok(api.watch_metadata(&WatchParams::default(), "0").await?.boxed()) }
+    });
     let kind = K::kind(&());
-    let names = events.map_err(anyhow::Error::from).try_filter_map(async |event| match event {
+    let names = events.await?.try_filter_map(async |event| match event {
         WatchEvent::Added(object) => Ok(Some(object.name_any())),
         _ => Ok(None),
     });
     Ok(names.map_ok(move |name| (kind.to_string(), name)).boxed())
 }
 
+/// A watch that has begun, and is begun anew whenever it ends.
+async fn endless<T, B>(begin: impl Fn() -> B + Send + 'static) -> Result<BoxStream<'static, Result<T>>>
+where
+    T: Send + 'static,
+    B: Future<Output = kube::Result<BoxStream<'static, kube::Result<T>>>> + Send + 'static,
+{
+    let first = begin().await.context("failed to watch")?;
+    let again = stream::repeat_with(begin).then(async |watch| {
+        sleep(PAUSE).await;
+        watch.await
+    });
+    Ok(first.chain(again.try_flatten()).map_err(anyhow::Error::from).boxed())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn observer(names: &[(&str, &str)]) -> Observer {
@@ -122,6 +149,18 @@ mod tests {
         assert_eq!(observer(&events).wait(3).await.unwrap().len(), 2, "names");
         let error = observer(&events).wait(4).await.unwrap_err();
         assert_eq!(error.to_string(), "3 of 4 objects came");
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_ends_is_begun_anew() {
+        let begun = Cell::new(0);
+        let events = endless(move || {
+            begun.set(begun.get() + 1);
+            let (from, to) = (0, begun.get());
+            async move { Ok(stream::iter((from..to).map(Ok)).boxed()) }
+        });
+        let seen: Vec<i32> = events.await.unwrap().take(6).try_collect().await.unwrap();
+        assert_eq!(seen, [0, 0, 1, 0, 1, 2]);
     }
 
     #[test]

@@ -81,6 +81,12 @@ impl Server {
         self.cluster.state_dir()
     }
 
+    /// The log of every request, if the configuration asks for it.
+    #[must_use]
+    pub fn audit_log(&self) -> std::path::PathBuf {
+        self.cluster.audit_log_path()
+    }
+
     /// Imports an image archive on every node.
     ///
     /// # Errors
