@@ -40,6 +40,14 @@ pub enum ReconcileError {
     Template(#[from] serde_json::Error),
 }
 
+impl ReconcileError {
+    /// Whether the reconciled object itself is gone, which its watch is about to tell.
+    fn means_gone(&self, kind: &str, object: &ObjectKey) -> bool {
+        matches!(self, Self::Write(WriteError::NotFound { target, .. })
+            if target.kind == kind && target.key == *object)
+    }
+}
+
 impl From<&ReconcileError> for ErrorClass {
     fn from(error: &ReconcileError) -> Self {
         match error {
@@ -209,7 +217,13 @@ where
     let kind = K::kind(&());
     let key = ObjectKey::of(&*object);
     let started = Instant::now();
-    let result = reconcile(object, ctx.clone()).await;
+    let result = match reconcile(object, ctx.clone()).await {
+        Err(error) if error.means_gone(&kind, &key) => {
+            debug!(%kind, object = %key, "the object was deleted while it was reconciled");
+            Ok(Action::await_change())
+        }
+        result => result,
+    };
     let outcome = if result.is_ok() { "success" } else { "error" };
     ctx.metrics.reconcile(&kind, outcome, started.elapsed().as_secs_f64());
     if let Err(error) = &result {
@@ -218,4 +232,25 @@ where
         ctx.backoff.reset(&kind, &key);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::writer::Target;
+
+    #[test]
+    fn only_the_object_itself_is_gone() {
+        let (group, key) = ("DaskWorkerGroup", ObjectKey::new("ns", "simple-default"));
+        let not_found = |kind: &'static str, key: &ObjectKey| {
+            let target = Target { verb: "patch", kind: kind.into(), key: key.clone() };
+            ReconcileError::Write(WriteError::NotFound { target, message: "not found".to_owned() })
+        };
+        assert!(not_found(group, &key).means_gone(group, &key));
+        assert!(!not_found("Pod", &key).means_gone(group, &key), "a pod of the same name");
+        assert!(!not_found(group, &key.sibling("other")).means_gone(group, &key));
+        let conflict =
+            WriteError::Conflict { target: Target { verb: "patch", kind: group.into(), key: key.clone() } };
+        assert!(!ReconcileError::Write(conflict).means_gone(group, &key));
+    }
 }

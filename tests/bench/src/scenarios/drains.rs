@@ -15,6 +15,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::pod_end;
 use crate::results::{Bar, Figure, Measurement};
 use crate::wait::PATIENCE;
 
@@ -25,12 +26,14 @@ const SEED: u64 = 7;
 const STEPS: usize = 100;
 const BEFORE: Sizes = Sizes { first: 10, second: 0 };
 const AFTER: Sizes = Sizes { first: 3, second: 0 };
+/// How many go.
+const GOING: usize = 7;
 /// Longest that a scale-down may take whose workers hold 100 MB, in seconds; Dask's own shutdown is 2 of them.
 const HOLDING_LIMIT: f64 = 6.0;
 /// The same with workers that hold nothing.
 const EMPTY_LIMIT: f64 = 2.0;
 /// Short beside what is measured, long beside a request.
-const POLL: Duration = Duration::from_millis(50);
+pub(super) const POLL: Duration = Duration::from_millis(50);
 /// 100 MB and nothing that runs.
 const HELD: Load = Load { short: 0, long: 0, ..Load::FULL };
 /// Nothing at all.
@@ -52,8 +55,11 @@ pub async fn drains(program: &Path, wanted: impl Fn(Figure) -> bool) -> Result<V
         [(Figure::DrainTenToThree, HELD, HOLDING_LIMIT), (Figure::DrainTenToThreeEmpty, EMPTY, EMPTY_LIMIT)]
     {
         if wanted(figure) {
-            let (seconds, free) = ten_to_three(kubernetes, load).await.with_context(|| figure.to_string())?;
-            println!("{figure}: {seconds:.2} s");
+            let (drain, free) = ten_to_three(kubernetes, load).await.with_context(|| figure.to_string())?;
+            let (seconds, of_kubernetes) = drain;
+            println!(
+                "{figure}: {seconds:.2} s; Kubernetes ends {GOING} pods without work in {of_kubernetes:.2} s"
+            );
             figures.push(Measurement::new(figure, seconds, "s", limit, Bar::AtMostBaseline));
             kubernetes = free;
         }
@@ -87,8 +93,9 @@ async fn walk(kubernetes: Kubernetes) -> Result<[Measurement; 2]> {
     Ok(figures)
 }
 
-/// Seconds from the write that asks for 3 of 10 workers until the other pods are gone.
-async fn ten_to_three(kubernetes: Kubernetes, load: Load) -> Result<(f64, Kubernetes)> {
+/// Seconds from the write that asks for 3 of 10 workers until the other pods are gone; and what as many pods without
+/// work take.
+async fn ten_to_three(kubernetes: Kubernetes, load: Load) -> Result<((f64, f64), Kubernetes)> {
     let mut world = World::begin(kubernetes, BEFORE, run::PATIENCE).await?;
     let mut audit = start(&world, load).await?;
     audit.fill().await?;
@@ -111,7 +118,8 @@ async fn ten_to_three(kubernetes: Kubernetes, load: Load) -> Result<(f64, Kubern
     let report = audit.report(AFTER.total(), PATIENCE).await?;
     ensure!(report.lost + report.wrong + report.twice_held == 0, "the drain lost keys: {report:?}");
     drop(audit);
-    Ok((seconds, world.end().await?))
+    let of_kubernetes = pod_end::seconds_to_end(&world, GOING).await?;
+    Ok(((seconds, of_kubernetes), world.end().await?))
 }
 
 async fn start(world: &World, load: Load) -> Result<Audit> {
@@ -139,6 +147,7 @@ mod tests {
     #[test]
     fn a_hundred_megabytes_are_held() {
         assert_eq!(HELD.keys * HELD.bytes, 100_000_000);
+        assert_eq!(usize::try_from(BEFORE.first - AFTER.first).unwrap(), GOING);
         assert_eq!((HELD.short, HELD.long), (0, 0));
         assert_eq!((EMPTY.keys, EMPTY.short, EMPTY.long), (0, 0, 0));
     }

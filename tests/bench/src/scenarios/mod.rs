@@ -6,6 +6,7 @@ pub mod drains;
 pub mod first_result;
 pub mod links;
 mod memory;
+mod pod_end;
 mod running;
 mod scale_up;
 
