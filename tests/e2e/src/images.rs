@@ -41,7 +41,7 @@ const OUTPUT_LINES: usize = 40;
 /// # Errors
 /// When the operator does not compile.
 pub async fn operator() -> Result<PathBuf, Error> {
-    let program = build_operator().await?;
+    let program = operator_program().await?;
     blocking(move || images::operator(&program)).await
 }
 
@@ -54,7 +54,10 @@ pub async fn dask(names: &'static [&'static str]) -> Result<PathBuf, Error> {
 }
 
 /// Builds the operator as a static program, which is all that its image holds, and returns where it is.
-async fn build_operator() -> Result<PathBuf, Error> {
+///
+/// # Errors
+/// When it does not compile.
+pub async fn operator_program() -> Result<PathBuf, Error> {
     let host = host_triple().await?;
     // Without --target the flag would reach procedural macros, which cannot be static.
     let arguments =

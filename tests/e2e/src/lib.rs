@@ -13,6 +13,7 @@ pub mod kubernetes;
 pub mod manifest;
 pub mod notebook;
 pub mod operator;
+pub mod operator_outside;
 pub mod packages;
 pub mod python_operator;
 pub mod wait;

@@ -94,6 +94,23 @@ pub async fn uninstall(kubernetes: &Kubernetes) -> Result<(), Error> {
     Ok(())
 }
 
+/// Stops every replica of the installed operator, or starts them again, and waits until it is so.
+///
+/// # Errors
+/// When the API server refuses, or the pods stay or do not come.
+pub async fn set_replicas(kubernetes: &Kubernetes, replicas: u32) -> Result<(), Error> {
+    let scale = format!("scale deployment --namespace {RELEASE} --selector {SELECTOR} --replicas {replicas}");
+    kubernetes.kubectl(&scale).run().await?;
+    let seconds = READY_PATIENCE.as_secs();
+    let settled = match replicas {
+        0 => format!("wait pods --selector {SELECTOR} --for delete"),
+        _ => format!("rollout status deployment --selector {SELECTOR}"),
+    };
+    let wait = kubernetes.kubectl(&format!("{settled} --namespace {RELEASE} --timeout {seconds}s"));
+    wait.deadline(READY_PATIENCE * 2).run().await?;
+    Ok(())
+}
+
 fn helm_upgrade(kubernetes: &Kubernetes, values: &Value) -> Invocation {
     kubernetes
         .helm(&format!("upgrade --install {RELEASE}"))

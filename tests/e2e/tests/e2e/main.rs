@@ -13,6 +13,7 @@ mod memory;
 mod migration;
 mod node_failure;
 mod operator_failure;
+mod operator_outside;
 mod operator_release;
 mod problems;
 mod scenario;
