@@ -14,8 +14,8 @@ use super::view::DrainProgress;
 
 /// After a refusal the scheduler is asked again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
-/// A refused worker goes back to work by itself. If it were asked before that, Dask would take the fence for the state to
-/// go back to. After this time it is asked in any case.
+/// A worker whose fence is refused goes back to work by itself. If it were asked before that, Dask would take the fence
+/// for the state to go back to. After this time it is asked in any case.
 const UNFENCED: Duration = Duration::from_secs(90);
 /// After a call that was not answered.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ pub(super) struct Drain {
     not_before: Timestamp,
     /// Why the scheduler refused, until it agrees.
     refusal: Option<String>,
-    /// The worker it refused to retire, and until when its return to work is waited for.
+    /// The worker it refused to fence, and until when its return to work is waited for.
     returning: Option<(Box<str>, Timestamp)>,
     /// A fence was asked for, so the workers may be fenced, and there is no way back.
     committed: bool,
@@ -203,7 +203,8 @@ impl Drain {
         let missing = asked.iter().find(|address| !confirmed.iter().any(|c| **c == ***address));
         if let Some(address) = missing {
             self.refusal = Some(self.why(address));
-            self.returning = Some((address.clone(), now + UNFENCED));
+            // One that was fenced when it was to be closed stays so: there is nothing to wait for.
+            self.returning = (how == How::Fence).then(|| (address.clone(), now + UNFENCED));
             self.step = Step::Open;
             self.close_asked = false;
             // Dask takes back the fence of those that it does not retire.

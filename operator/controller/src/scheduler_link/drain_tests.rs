@@ -152,6 +152,24 @@ fn a_refused_worker_is_asked_again_when_it_works_again() {
     assert_eq!(stuck.look(&[worker(1, Standing::Fenced, 0, 93.0)]), Some((How::Close, 1)), "not for ever");
 }
 
+/// Its last result came between fence and close, when nobody else was running: Dask leaves it fenced.
+#[test]
+fn a_worker_that_may_not_be_closed_is_asked_again_though_it_stays_fenced() {
+    let mut play = Play::new();
+    let idle = |standing| Seen { processing: Some(0), ..worker(1, standing, 0, 1.0) };
+    play.look(&[idle(Standing::Running)]);
+    play.answer(How::Fence, &[1], &[1]);
+    assert_eq!(play.look(&[idle(Standing::Fenced)]), Some((How::Close, 1)));
+    play.answer(How::Close, &[1], &[]);
+    assert!(play.drain.has_no_way_back(), "it is fenced");
+    assert_eq!(play.look(&[idle(Standing::Fenced)]), None);
+    assert!(matches!(play.progress(), Some(DrainProgress::Refused { .. })));
+    play.time += 5_000;
+    assert_eq!(play.look(&[idle(Standing::Fenced)]), Some((How::Close, 1)));
+    play.answer(How::Close, &[1], &[1]);
+    assert_eq!(play.progress(), Some(DrainProgress::Drained));
+}
+
 #[test]
 fn all_workers_of_a_pod_go_together() {
     let mut play = Play::new();
