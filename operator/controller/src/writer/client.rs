@@ -31,18 +31,18 @@ pub const FIELD_MANAGER: &str = "dask-operator";
 pub struct Limits {
     /// Calls at a time.
     pub in_flight: usize,
-    /// Of these, how many [`Lane::Bulk`] leaves free.
-    pub reserved_for_urgent: usize,
+    /// Of these, how many each [`Lane`] leaves to the other.
+    pub reserved: usize,
     /// Longest time of one call, tries again by the client included. kube's client tries answers 429, 503 and
     /// 504 again by itself, as long as this allows.
     pub timeout: Duration,
 }
 
 impl Limits {
-    /// So many calls at a time, of which bulk calls leave an eighth free.
+    /// So many calls at a time, of which each lane leaves an eighth to the other.
     #[must_use]
     pub fn of(in_flight: usize) -> Self {
-        Self { in_flight, reserved_for_urgent: in_flight.div_ceil(8), timeout: Duration::from_secs(30) }
+        Self { in_flight, reserved: in_flight.div_ceil(8), timeout: Duration::from_secs(30) }
     }
 }
 
@@ -120,7 +120,7 @@ impl Writer {
     /// A writer that is silent while `leadership` says so.
     #[must_use]
     pub fn new(client: Client, leadership: Leadership, metrics: Metrics, limits: Limits) -> Self {
-        let lanes = Arc::new(Lanes::new(limits.in_flight, limits.reserved_for_urgent));
+        let lanes = Arc::new(Lanes::new(limits.in_flight, limits.reserved));
         Self { client, leadership, metrics, lanes, limits }
     }
 

@@ -328,7 +328,7 @@ async fn without_the_lease_nothing_is_sent() {
 async fn a_lease_lost_while_waiting_for_a_turn_stops_the_call() {
     let api = Api::default();
     let (lead, leads) = watch::channel(true);
-    let limits = Limits { in_flight: 1, reserved_for_urgent: 0, timeout: Duration::from_secs(5) };
+    let limits = Limits { in_flight: 1, reserved: 0, timeout: Duration::from_secs(5) };
     let writer =
         Writer::new(api.client(Answer::Never), Leadership::follow(leads), Metrics::new().unwrap(), limits);
     let (first, second) = (writer.clone(), writer.clone());
@@ -359,14 +359,14 @@ async fn a_call_under_way_ends_with_the_lease() {
 #[test]
 fn an_eighth_of_the_calls_is_kept_free() {
     for (in_flight, reserved) in [(1, 1), (8, 1), (9, 2), (32, 4), (1024, 128)] {
-        assert_eq!(Limits::of(in_flight).reserved_for_urgent, reserved, "{in_flight}");
+        assert_eq!(Limits::of(in_flight).reserved, reserved, "{in_flight}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn pods_in_bulk_do_not_hold_up_an_urgent_call() {
     let api = Api::default();
-    let limits = Limits { in_flight: 3, reserved_for_urgent: 1, timeout: Duration::from_secs(5) };
+    let limits = Limits { in_flight: 3, reserved: 1, timeout: Duration::from_secs(5) };
     let writer = writer_with(&api, Answer::Never, limits);
     for _ in 0..10 {
         let writer = writer.clone();

@@ -1,11 +1,10 @@
-//! Who may call next: a bound on the calls in flight, part of which worker pods in bulk may not take, and turns
-//! among those who call in bulk.
+//! Who may call next: a bound on the calls in flight, a part of which is kept for each lane. Urgent calls go first;
+//! those who call in bulk take turns.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cluster_cache::ObjectKey;
 
@@ -19,34 +18,52 @@ pub enum Lane {
     Bulk,
 }
 
-/// The right to call. Dropped when the call is over.
+/// The right to one call. When it is dropped, it goes to the next in line.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    _any: Option<SemaphorePermit<'a>>,
-    _bulk: Option<BulkTurn>,
+pub(super) struct Turn {
+    line: Arc<Line>,
+    lane: Lane,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.line.lock().ended(self.lane);
+        self.line.call_next();
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Lanes {
-    any: Semaphore,
-    bulk: Arc<TurnQueue>,
+    line: Arc<Line>,
 }
 
 impl Lanes {
-    /// `in_flight` calls at a time, of which bulk calls leave `reserved` free. Each lane has at least one.
+    /// `in_flight` calls at a time, of which each lane leaves `reserved` to the other as long as there is somebody to
+    /// take them; urgent calls use those of bulk calls while nobody waits for them. Each lane has at least one.
     pub(super) fn new(in_flight: usize, reserved: usize) -> Self {
-        let bulk = in_flight.saturating_sub(reserved).max(1);
-        Self { any: Semaphore::new(in_flight.max(1)), bulk: Arc::new(TurnQueue::new(bulk)) }
+        let in_flight = in_flight.max(1);
+        let state = State {
+            free: in_flight,
+            most_bulk: in_flight.saturating_sub(reserved).max(1),
+            least_bulk: reserved.min(in_flight - 1),
+            bulk: 0,
+            urgent: VecDeque::new(),
+            groups: VecDeque::new(),
+        };
+        Self { line: Arc::new(Line(Mutex::new(state))) }
     }
 
     /// Waits for a turn to call for the object with this key.
-    pub(super) async fn enter(&self, lane: Lane, key: &ObjectKey) -> Turn<'_> {
-        let bulk = match lane {
-            Lane::Bulk => Some(self.bulk.enter(group_of(key)).await),
-            Lane::Urgent => None,
-        };
-        // The semaphore is never closed, so there is always a permit to wait for.
-        Turn { _any: self.any.acquire().await.ok(), _bulk: bulk }
+    pub(super) async fn enter(&self, lane: Lane, key: &ObjectKey) -> Turn {
+        loop {
+            let (give, take) = oneshot::channel();
+            self.line.lock().wait(lane, key, give);
+            self.line.call_next();
+            // Nobody who waits is dropped from the line but by a turn.
+            if let Ok(turn) = take.await {
+                return turn;
+            }
+        }
     }
 }
 
@@ -56,78 +73,87 @@ fn group_of(worker: &ObjectKey) -> ObjectKey {
     worker.sibling(group)
 }
 
-/// A counted permit for which groups queue: one call of each group in turn, each group's calls in order.
+type Waiting = VecDeque<oneshot::Sender<Turn>>;
+
 #[derive(Debug)]
-struct TurnQueue {
-    state: Mutex<State>,
+struct Line(Mutex<State>);
+
+impl Line {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives turns as long as there are any and somebody waits.
+    fn call_next(self: &Arc<Self>) {
+        loop {
+            let Some((lane, next)) = self.lock().next() else { return };
+            if next.is_closed() {
+                // Whoever waited has given up.
+                self.lock().ended(lane);
+            } else {
+                // If it gives up just now, the turn is dropped, and so goes to the next.
+                drop(next.send(Turn { line: self.clone(), lane }));
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 struct State {
+    /// Calls that may begin.
     free: usize,
-    groups: VecDeque<(ObjectKey, VecDeque<oneshot::Sender<BulkTurn>>)>,
+    /// Bulk calls under way.
+    bulk: usize,
+    /// Bulk calls that may be under way at most.
+    most_bulk: usize,
+    /// Bulk calls that go before urgent ones until so many are under way.
+    least_bulk: usize,
+    urgent: Waiting,
+    /// One call of each group in turn, each group's calls in order.
+    groups: VecDeque<(ObjectKey, Waiting)>,
 }
 
-impl TurnQueue {
-    fn new(free: usize) -> Self {
-        Self { state: Mutex::new(State { free, groups: VecDeque::new() }) }
+impl State {
+    fn wait(&mut self, lane: Lane, key: &ObjectKey, give: oneshot::Sender<Turn>) {
+        if lane == Lane::Urgent {
+            self.urgent.push_back(give);
+            return;
+        }
+        let group = group_of(key);
+        match self.groups.iter_mut().find(|(known, _)| *known == group) {
+            Some((_, waiting)) => waiting.push_back(give),
+            None => self.groups.push_back((group, VecDeque::from([give]))),
+        }
     }
 
-    async fn enter(self: &Arc<Self>, group: ObjectKey) -> BulkTurn {
-        let turn = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.free > 0 {
-                state.free -= 1;
-                return BulkTurn { queue: Some(self.clone()) };
-            }
-            let (give, take) = oneshot::channel();
-            match state.groups.iter_mut().find(|(known, _)| *known == group) {
-                Some((_, waiting)) => waiting.push_back(give),
-                None => state.groups.push_back((group, VecDeque::from([give]))),
-            }
-            take
+    /// Takes the next out of the line, with a turn.
+    fn next(&mut self) -> Option<(Lane, oneshot::Sender<Turn>)> {
+        if self.free == 0 {
+            return None;
+        }
+        let bulk_first = self.bulk < self.least_bulk || self.urgent.is_empty();
+        let bulk = if bulk_first && self.bulk < self.most_bulk { self.next_in_bulk() } else { None };
+        let next = match bulk {
+            Some(next) => (Lane::Bulk, next),
+            None => (Lane::Urgent, self.urgent.pop_front()?),
         };
-        // The queue drops no one who waits, so there is always a turn to come.
-        turn.await.unwrap_or(BulkTurn { queue: None })
+        self.free -= 1;
+        self.bulk += usize::from(next.0 == Lane::Bulk);
+        Some(next)
     }
 
-    /// Gives a turn that has ended to the next in line.
-    fn pass_on(self: Arc<Self>) {
-        loop {
-            let next = {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some((group, mut waiting)) = state.groups.pop_front() else {
-                    state.free += 1;
-                    return;
-                };
-                let next = waiting.pop_front();
-                if !waiting.is_empty() {
-                    state.groups.push_back((group, waiting));
-                }
-                next
-            };
-            let turn = BulkTurn { queue: Some(self.clone()) };
-            match next.map(|next| next.send(turn)) {
-                Some(Ok(())) => return,
-                // Whoever waited has given up.
-                Some(Err(mut turn)) => turn.queue = None,
-                None => {}
-            }
+    fn next_in_bulk(&mut self) -> Option<oneshot::Sender<Turn>> {
+        let (group, mut waiting) = self.groups.pop_front()?;
+        let next = waiting.pop_front();
+        if !waiting.is_empty() {
+            self.groups.push_back((group, waiting));
         }
+        next
     }
-}
 
-/// The right to one bulk call; handed on when it is dropped, also on its way to a waiter that has given up.
-#[derive(Debug)]
-struct BulkTurn {
-    queue: Option<Arc<TurnQueue>>,
-}
-
-impl Drop for BulkTurn {
-    fn drop(&mut self) {
-        if let Some(queue) = self.queue.take() {
-            queue.pass_on();
-        }
+    fn ended(&mut self, lane: Lane) {
+        self.free += 1;
+        self.bulk -= usize::from(lane == Lane::Bulk);
     }
 }
 

@@ -9,7 +9,7 @@ fn worker(group: &str) -> ObjectKey {
     ObjectKey::new("ns", format!("{group}-worker-0123456789"))
 }
 
-fn entered(lanes: &Lanes, lane: Lane) -> Option<Turn<'_>> {
+fn entered(lanes: &Lanes, lane: Lane) -> Option<Turn> {
     lanes.enter(lane, &worker("g")).now_or_never()
 }
 
@@ -33,6 +33,22 @@ fn urgent_calls_may_use_everything() {
 }
 
 #[test]
+fn urgent_calls_go_before_those_in_bulk_but_for_the_part_that_is_kept() {
+    let lanes = Lanes::new(4, 1);
+    let mut under_way: Vec<_> = std::iter::from_fn(|| entered(&lanes, Lane::Urgent)).collect();
+    let bulk = queue(&lanes, &["a", "b", "c"]);
+    let object = worker("u");
+    let mut urgent = lanes.enter(Lane::Urgent, &object).boxed();
+    assert!(poll(urgent.as_mut()).is_none());
+    // The first call that ends makes room for the part of bulk calls, the second for the urgent call that came last.
+    under_way.truncate(2);
+    let turns = bulk.into_iter().filter_map(|(group, mut call)| Some((group, poll(call.as_mut())?)));
+    let given: Vec<(&str, Turn)> = turns.collect();
+    assert_eq!(given.iter().map(|(group, _)| *group).collect::<Vec<_>>(), ["a"]);
+    assert!(poll(urgent.as_mut()).is_some());
+}
+
+#[test]
 fn no_lane_is_closed() {
     let lanes = Lanes::new(0, 9);
     assert!(entered(&lanes, Lane::Bulk).is_some());
@@ -47,7 +63,7 @@ fn the_group_is_in_the_workers_name() {
 }
 
 /// Calls that wait, each with the name of its group.
-type Waiting<'a> = Vec<(&'static str, BoxFuture<'a, Turn<'a>>)>;
+type Waiting<'a> = Vec<(&'static str, BoxFuture<'a, Turn>)>;
 
 fn queue<'a>(lanes: &'a Lanes, groups: &[&'static str]) -> Waiting<'a> {
     let mut waiting: Waiting<'a> = Vec::new();
@@ -64,7 +80,7 @@ fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Option<F::Output> {
 }
 
 /// Lets one call after another have its turn; returns their groups in order.
-fn order(first: Turn<'_>, mut waiting: Waiting<'_>) -> Vec<String> {
+fn order(first: Turn, mut waiting: Waiting<'_>) -> Vec<String> {
     let mut order = Vec::new();
     let mut turn = first;
     while !waiting.is_empty() {
