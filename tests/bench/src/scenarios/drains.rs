@@ -33,7 +33,7 @@ const HOLDING_LIMIT: f64 = 6.0;
 /// The same with workers that hold nothing.
 const EMPTY_LIMIT: f64 = 2.0;
 /// Short beside what is measured, long beside a request.
-pub(super) const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(50);
 /// 100 MB and nothing that runs.
 const HELD: Load = Load { short: 0, long: 0, ..Load::FULL };
 /// Nothing at all.
@@ -55,8 +55,8 @@ pub async fn drains(program: &Path, wanted: impl Fn(Figure) -> bool) -> Result<V
         [(Figure::DrainTenToThree, HELD, HOLDING_LIMIT), (Figure::DrainTenToThreeEmpty, EMPTY, EMPTY_LIMIT)]
     {
         if wanted(figure) {
-            let (drain, free) = ten_to_three(kubernetes, load).await.with_context(|| figure.to_string())?;
-            let (seconds, of_kubernetes) = drain;
+            let ((seconds, of_kubernetes), free) =
+                ten_to_three(kubernetes, load).await.with_context(|| figure.to_string())?;
             println!(
                 "{figure}: {seconds:.2} s; Kubernetes ends {GOING} pods without work in {of_kubernetes:.2} s"
             );

@@ -1,16 +1,15 @@
 //! What Kubernetes itself takes to end pods: nobody who waits for the end of workers can be quicker.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use chaos_tests::world::{World, is_ready};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::drains::POLL;
-use crate::wait::{PATIENCE, wait_for};
+use crate::wait::wait_for;
 
 const LABEL: &str = "bench-pod-end";
 /// Python, as the workers, that ends at SIGTERM without any tidying.
@@ -35,14 +34,11 @@ pub(super) async fn seconds_to_end(world: &World, count: usize) -> Result<f64> {
     .await?;
     let start = Instant::now();
     try_join_all(names.iter().map(async |name| pods.delete(name, &DeleteParams::default()).await)).await?;
-    loop {
-        let left = pods.list_metadata(&selected).await?.items.len();
-        if left == 0 {
-            return Ok(start.elapsed().as_secs_f64());
-        }
-        ensure!(start.elapsed() < PATIENCE, "{left} pods are there after {} s", PATIENCE.as_secs());
-        sleep(POLL).await;
-    }
+    wait_for("pods to be gone", async || {
+        pods.list_metadata(&selected).await.is_ok_and(|list| list.items.is_empty())
+    })
+    .await?;
+    Ok(start.elapsed().as_secs_f64())
 }
 
 fn pod(name: &str) -> Value {
