@@ -10,7 +10,8 @@ whose pod is deleted, evicted or preempted drops its results and breaks off its 
 A scheduler that refuses (no other worker, or an actor lives here) or does not answer is not waited for: the signal is
 given back to Dask, which closes as always. Eight seconds after the time is over all is over.
 
-It also adds the operation ``dask_operator_executing`` to a worker's RPC: how many tasks run right now.
+It also lets a worker that is there before its scheduler wait for it, and adds the operation
+``dask_operator_executing`` to a worker's RPC: how many tasks run right now.
 It works with every Dask since 2022.1 and imports nothing outside of Dask.
 """
 
@@ -19,13 +20,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import signal
+import socket
 import sys
 import threading
 import types
 
 import dask
 from distributed import preloading
+from distributed.comm import registry
+from distributed.comm.addressing import parse_address, parse_host_port, unparse_host_port
+from distributed.comm.core import FatalCommClosedError
 
 logger = logging.getLogger("distributed.worker.dask_operator")
 
@@ -43,11 +49,21 @@ FAREWELL = 0.5
 POLL = 0.2
 #: Seconds in which a nanny that got the same SIGTERM says so.
 SIBLING = 1.0
+#: Seconds between two looks for a scheduler, at first and at most; in between, a tenth of the time that has passed.
+LOOK, RARE_LOOK = 0.1, 2.0
+#: Seconds that a scheduler may take to accept a connection, ...
+ACCEPTED = 5.0
+#: ... for which the address of its name is believed, ...
+RESOLVED = 10.0
+#: ... and after which the log says again what is waited for.
+TOLD = 30.0
 
 CONFIGURED = "distributed.worker.preload"
 
 
 async def dask_setup(server):
+    if is_nanny(server) or not server.nanny:
+        await scheduler_is_there(server)
     if is_nanny(server):
         server.handlers["dask_operator_draining"] = lambda *_, **__: {"version": VERSION, "draining": shared().draining}
         drain_on_sigterm(server)
@@ -79,6 +95,59 @@ def budget() -> float:
     except ValueError:
         logger.warning("%s is not a number of seconds: %r", DRAIN_SECONDS, os.environ[DRAIN_SECONDS])
         return 20.0
+
+
+# ---- The start ------------------------------------------------------------------------------------------------
+
+
+async def scheduler_is_there(server):
+    """Waits until the scheduler can be reached, however long that takes.
+
+    Dask itself looks at ever rarer, random moments, so that whoever is there first joins late; and its nannies give up
+    after ``distributed.comm.timeouts.connect``, 30 s. What waiting cannot mend is left to Dask, which reports it."""
+    loop = asyncio.get_running_loop()
+    address = server.scheduler.addr
+    scheme, place = parse_address(address)
+    if scheme not in ("tcp", "tls"):
+        return
+    begin = loop.time()
+    told, resolved, known = begin, -RESOLVED, None
+    while True:
+        try:
+            if loop.time() >= resolved + RESOLVED or known is None:
+                known, resolved = await resolve(loop, place), loop.time()
+            await greet(server, scheme, known)
+            return
+        except FatalCommClosedError:
+            return
+        except (OSError, asyncio.TimeoutError) as error:
+            if loop.time() >= told + TOLD:
+                told = loop.time()
+                logger.info("Waiting for the scheduler at %s: %s", address, error or "it does not answer")
+            pause = min(RARE_LOOK, max(LOOK, (loop.time() - begin) / 10))
+            # Not all workers at the same moment.
+            await asyncio.sleep(pause * random.uniform(0.7, 1.3))
+        except Exception:
+            logger.exception("Not waiting for the scheduler at %s", address)
+            return
+
+
+async def resolve(loop, place):
+    host, port = parse_host_port(place)
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return unparse_host_port(found[0][4][0], port)
+
+
+async def greet(server, scheme, place):
+    """Connects, and goes again after the greetings: a scheduler would log a connection that closes before."""
+    connector = registry.get_backend(scheme).get_connector()
+    arguments = server.rpc.connection_args
+    comm = await asyncio.wait_for(connector.connect(place, deserialize=True, **arguments), ACCEPTED)
+    try:
+        await comm.write(comm.handshake_info())
+        await comm.read()
+    finally:
+        await comm.close()
 
 
 # ---- What runs ------------------------------------------------------------------------------------------------

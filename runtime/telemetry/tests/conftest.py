@@ -99,10 +99,10 @@ class Dask:
         self.scheduler: Process | None = None
         self.address = ""
 
-    def start_scheduler(self, *arguments, **environment) -> Process:
+    def start_scheduler(self, *arguments, port: int = 0, **environment) -> Process:
         self.scheduler = self._start(
             "scheduler",
-            ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0"],
+            ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--dashboard-address", ":0"],
             ["--preload", str(MODULES / "dask_operator_scheduler.py"), *arguments],
             environment,
         )
@@ -110,8 +110,14 @@ class Dask:
         return self.scheduler
 
     def start_worker(self, name: str, *arguments, nanny: bool, threads: int = 1, **environment) -> Process:
+        worker = self.launch_worker(name, *arguments, nanny=nanny, threads=threads, **environment)
+        self.wait_until_joined(name, worker)
+        return worker
+
+    def launch_worker(self, name: str, *arguments, nanny: bool, threads: int = 1, **environment) -> Process:
+        """Starts a worker without waiting for it to join."""
         module = str(MODULES / "dask_operator_worker.py")
-        worker = self._start(
+        return self._start(
             name,
             ["distributed.cli.dask_worker", self.address, "--nthreads", str(threads), "--host", "127.0.0.1"],
             [
@@ -121,10 +127,11 @@ class Dask:
             ],
             environment,
         )
+
+    def wait_until_joined(self, name: str, worker: Process):
         with self.client() as client:
             wait_for(f"{name} joins", lambda: name in self.names(client) or worker.popen.poll() is not None)
         assert worker.popen.poll() is None, worker.output()
-        return worker
 
     def _start(self, name, command, arguments, environment) -> Process:
         process = Process([*command, *arguments], self.folder / f"{name}.log", **environment)
