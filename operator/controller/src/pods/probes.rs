@@ -2,8 +2,8 @@
 //!
 //! They only look at ports that the author declared, so that a cluster that works without them keeps working.
 //! Dask answers `/health` from the same event loop that ingests task graphs; a graph of a million tasks stops
-//! it for 36 s (measured with distributed 2026.8.0). So startup and readiness ask for the TCP port, which the
-//! kernel answers, and only a very slack liveness probe asks for `/health`: a restart loses all results.
+//! it for 36 s (measured with distributed 2026.8.0). So only a very slack liveness probe asks for `/health`: a restart
+//! loses all results. All others ask for a TCP port, which the kernel answers.
 
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, PodSpec, Probe, ServiceSpec, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -14,23 +14,22 @@ const COMM_PORT: i32 = 8786;
 const DASHBOARD_PORT_NAMES: [&str; 2] = ["http-dashboard", "dashboard"];
 const DASHBOARD_PORT: i32 = 8787;
 
-/// Adds startup, readiness and liveness probes to the scheduler's first container, each unless it has one.
+/// Adds a liveness probe to the scheduler's first container, unless it has one; and a startup probe, unless the author
+/// has thought of the start: ours would hold up a readiness probe of theirs.
+///
+/// No readiness probe: Dask logs every connection that asks for nothing, so its log would hold little else. Once started,
+/// a scheduler is ready as long as it runs.
 pub fn add_to_scheduler(pod: &mut PodSpec, service: &ServiceSpec) {
     let Some(container) = pod.containers.first_mut() else { return };
     let comm = container_port(container, &[COMM_PORT_NAME], COMM_PORT).or_else(|| service_target(service));
     let dashboard = container_port(container, &DASHBOARD_PORT_NAMES, DASHBOARD_PORT);
-    if let Some(port) = comm {
-        let tcp = || TCPSocketAction { port: port.clone(), host: None };
+    if let Some(port) = comm
+        && container.readiness_probe.is_none()
+    {
         container.startup_probe.get_or_insert_with(|| Probe {
-            tcp_socket: Some(tcp()),
+            tcp_socket: Some(TCPSocketAction { port, host: None }),
             period_seconds: Some(1),
             failure_threshold: Some(300),
-            ..Probe::default()
-        });
-        container.readiness_probe.get_or_insert_with(|| Probe {
-            tcp_socket: Some(tcp()),
-            period_seconds: Some(2),
-            timeout_seconds: Some(5),
             ..Probe::default()
         });
     }
@@ -121,7 +120,7 @@ mod tests {
             json!({}),
         );
         assert_eq!(tcp_port(container.startup_probe.as_ref()), Some(IntOrString::Int(9000)));
-        assert_eq!(tcp_port(container.readiness_probe.as_ref()), Some(IntOrString::Int(9000)));
+        assert_eq!(container.readiness_probe, None, "the scheduler would log every look");
         let live = container.liveness_probe.unwrap();
         assert_eq!(live.http_get.unwrap().port, IntOrString::Int(9001));
         assert!(
@@ -134,7 +133,7 @@ mod tests {
     fn the_services_target_is_a_declaration_too() {
         let service = json!({"ports": [{"name": "tcp-comm", "port": 80, "targetPort": 8786}]});
         let container = scheduler(json!({"name": "scheduler"}), service);
-        assert_eq!(tcp_port(container.readiness_probe.as_ref()), Some(IntOrString::Int(8786)));
+        assert_eq!(tcp_port(container.startup_probe.as_ref()), Some(IntOrString::Int(8786)));
     }
 
     #[test]
@@ -152,7 +151,8 @@ mod tests {
             json!({}),
         );
         assert_eq!(container.readiness_probe, Some(serde_json::from_value(own).unwrap()));
-        assert!(container.startup_probe.is_some());
+        assert_eq!(container.startup_probe, None, "it would hold up the user's");
+        assert!(container.liveness_probe.is_none(), "no dashboard port is declared");
     }
 
     #[test]

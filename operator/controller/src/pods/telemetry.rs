@@ -1,4 +1,4 @@
-//! The preload modules that make schedulers cheap to ask and workers drain at SIGTERM.
+//! The preload modules that make schedulers cheap to ask, and let workers wait for them and drain at SIGTERM.
 //!
 //! They are in a ConfigMap of each cluster, which its pods mount. Dask loads them by flags at the end of its command,
 //! after those of the user, because flags replace what variables and files configure; the modules themselves load
