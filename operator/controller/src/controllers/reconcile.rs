@@ -26,8 +26,9 @@ use crate::context::Context;
 use crate::error_chain::chain;
 use crate::writer::WriteError;
 
-/// Reconciliations of one kind that run at a time. The writer bounds the calls in flight.
-const CONCURRENCY: u16 = 32;
+/// Reconciliations of one kind that run at a time: many, so that each of many objects that come at once shows soon that
+/// it was seen. The writer bounds the calls in flight.
+const CONCURRENCY: u16 = 256;
 
 /// Why a reconciliation stopped; it is tried again.
 #[derive(Debug, Error)]

@@ -31,7 +31,7 @@ impl From<WriteError> for Stop {
     }
 }
 
-/// Writes what is planned, in order; the first refusal ends it and is returned.
+/// Writes what is planned; a refusal keeps what comes after it from being written, and is returned.
 pub(super) async fn apply(
     ctx: &Context,
     cluster: &DaskCluster,
@@ -62,10 +62,35 @@ where
     Err(Stop::Obstacle(Obstacle::name_taken("DaskCluster", &K::kind(&()), &existing.name_any(), owner_uid)))
 }
 
+/// The Service and what runs behind it are made at the same time: an API server gives addresses to Services one after
+/// the other, so when many clusters come at once, that is what they wait for. The group comes after both.
 async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
-    let key = &ObjectKey::of(cluster);
-    let scheduler = key.sibling(format!("{}-scheduler", key.name));
-    let group = key.sibling(format!("{}-default", key.name));
+    // To the end, also if the other one fails: a call that is under way is not broken off.
+    let (service, scheduler) =
+        tokio::join!(write_service(ctx, cluster, plan), write_scheduler(ctx, cluster, plan));
+    service?;
+    scheduler?;
+    write_default_group(ctx, cluster, plan).await
+}
+
+async fn write_service(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
+    let key = &scheduler_of(cluster);
+    if let Some(service) = &plan.service {
+        let service = create(ctx, cluster, &**service).await?;
+        ctx.cache.created_service(&service);
+        info!(cluster = %ObjectKey::of(cluster), service = %key.name, "scheduler service created");
+    }
+    if let Some(patch) = &plan.service_patch {
+        let service: Service = ctx.writer.merge_patch(key, patch, Lane::Urgent).await?;
+        ctx.cache.created_service(&service);
+        info!(cluster = %ObjectKey::of(cluster), service = %key.name, "scheduler service updated");
+    }
+    Ok(())
+}
+
+/// The ConfigMap that the pods mount, and the Deployment.
+async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
+    let (key, owner) = (&scheduler_of(cluster), ObjectKey::of(cluster));
     let (writer, cache) = (&ctx.writer, &ctx.cache);
     if let Some(wanted) = &plan.config_map {
         let existing = create(ctx, cluster, &**wanted).await?;
@@ -73,46 +98,48 @@ async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Resu
             let patch = json!({"data": wanted.data});
             writer.merge_patch::<ConfigMap>(&ObjectKey::of(&**wanted), &patch, Lane::Urgent).await?;
         }
-        info!(cluster = %key, "preload modules stored");
-    }
-    if let Some(service) = &plan.service {
-        let service = create(ctx, cluster, &**service).await?;
-        cache.created_service(&service);
-        info!(cluster = %key, service = %scheduler.name, "scheduler service created");
-    }
-    if let Some(patch) = &plan.service_patch {
-        let service: Service = writer.merge_patch(&scheduler, patch, Lane::Urgent).await?;
-        cache.created_service(&service);
-        info!(cluster = %key, service = %scheduler.name, "scheduler service updated");
+        info!(cluster = %owner, "preload modules stored");
     }
     if let Some(deployment) = &plan.deployment {
         let deployment = create(ctx, cluster, &**deployment).await?;
         cache.created_deployment(&deployment);
-        info!(cluster = %key, deployment = %scheduler.name, "scheduler deployment created");
+        info!(cluster = %owner, deployment = %key.name, "scheduler deployment created");
     }
     if let Some(patch) = &plan.deployment_patch {
-        let deployment: Deployment = writer.merge_patch(&scheduler, patch, Lane::Urgent).await?;
+        let deployment: Deployment = writer.merge_patch(key, patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
-        info!(cluster = %key, deployment = %scheduler.name, "scheduler deployment updated");
+        info!(cluster = %owner, deployment = %key.name, "scheduler deployment updated");
     }
     if let Some(roll) = &plan.roll {
-        let live: Deployment = writer.get(&scheduler, Lane::Urgent).await?;
+        let live: Deployment = writer.get(key, Lane::Urgent).await?;
         let patch = build::template_patch(&live, &roll.wanted);
-        let deployment: Deployment = writer.merge_patch(&scheduler, &patch, Lane::Urgent).await?;
+        let deployment: Deployment = writer.merge_patch(key, &patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
-        info!(cluster = %key, deployment = %scheduler.name, "scheduler is made anew from its edited template");
-    }
-    // Groups are watched whatever their labels are, so one that exists already is seen there.
-    if let Some(group) = &plan.default_group
-        && let Creation::Created(group) = writer.create(&**group, Lane::Urgent).await?
-    {
-        cache.created_group(&group);
-        info!(cluster = %key, "default worker group created");
-    }
-    if let Some(patch) = &plan.default_group_patch {
-        let group: DaskWorkerGroup = writer.merge_patch(&group, patch, Lane::Urgent).await?;
-        cache.created_group(&group);
-        info!(cluster = %key, "default worker group updated");
+        info!(cluster = %owner, deployment = %key.name, "scheduler is made anew from its edited template");
     }
     Ok(())
+}
+
+async fn write_default_group(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
+    let owner = ObjectKey::of(cluster);
+    // Groups are watched whatever their labels are, so one that exists already is seen there.
+    if let Some(group) = &plan.default_group
+        && let Creation::Created(group) = ctx.writer.create(&**group, Lane::Urgent).await?
+    {
+        ctx.cache.created_group(&group);
+        info!(cluster = %owner, "default worker group created");
+    }
+    if let Some(patch) = &plan.default_group_patch {
+        let group = owner.sibling(format!("{}-default", owner.name));
+        let group: DaskWorkerGroup = ctx.writer.merge_patch(&group, patch, Lane::Urgent).await?;
+        ctx.cache.created_group(&group);
+        info!(cluster = %owner, "default worker group updated");
+    }
+    Ok(())
+}
+
+/// Both the Service and the Deployment have this name.
+fn scheduler_of(cluster: &DaskCluster) -> ObjectKey {
+    let key = ObjectKey::of(cluster);
+    key.sibling(format!("{}-scheduler", key.name))
 }

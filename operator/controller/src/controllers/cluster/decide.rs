@@ -38,7 +38,7 @@ pub struct Inputs<'a> {
 /// Decides what to write for a cluster.
 ///
 /// The scheduler's objects come before the default group, so that workers cannot take the room that a quota
-/// leaves for the scheduler; the ConfigMap that pods mount comes before them all.
+/// leaves for the scheduler; the ConfigMap that pods mount comes before its Deployment.
 #[must_use]
 pub fn decide(snapshot: &ClusterSnapshot, inputs: &Inputs, now: Timestamp) -> ClusterPlan {
     let cluster = &*snapshot.cluster;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::controllers::Obstacle;
 
-/// The writes that bring a cluster nearer to its spec, in the order in which they are made.
+/// The writes that bring a cluster nearer to its spec.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterPlan {
     /// The ConfigMap that pods mount is created, or brought up to date.
