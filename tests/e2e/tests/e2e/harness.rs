@@ -54,6 +54,20 @@ pub(crate) async fn alone(name: &str, test: impl AsyncFnOnce(&Scenario) -> Resul
     Scenario::run(kubernetes, name, test).await;
 }
 
+/// Runs a test alone that changes what all tests need; `restore` puts that back, whatever happened.
+pub(crate) async fn alone_then(
+    name: &str,
+    test: impl AsyncFnOnce(&Scenario) -> Result<(), Error>,
+    restore: impl AsyncFnOnce(&Kubernetes) -> Result<(), Error>,
+) {
+    alone(name, async |scenario| {
+        let outcome = AssertUnwindSafe(test(scenario)).catch_unwind().await;
+        restore(scenario.kubernetes).await?;
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+    .await;
+}
+
 /// The shared cluster with images and operator; `None`, with the reason printed, where nodes cannot run.
 async fn kubernetes() -> Option<&'static Kubernetes> {
     if let Err(missing) = testbed::requirements::check_nodes() {

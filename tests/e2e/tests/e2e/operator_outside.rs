@@ -1,18 +1,15 @@
 //! The operator on a developer's machine reaches the schedulers through the API server.
 
-use std::panic::AssertUnwindSafe;
-
 use e2e_tests::{
     Error, operator,
     operator_outside::OperatorOutside,
     wait::{self, Look},
 };
-use futures::FutureExt;
 use kube::ResourceExt;
 
 use crate::{
     fixtures::{cluster, scheduler_of},
-    harness::{PATIENCE, Scenario, alone},
+    harness::{PATIENCE, Scenario, alone_then},
 };
 
 const REPLICAS: u32 = 2;
@@ -47,17 +44,14 @@ fn only_port_forwards_count() {
 
 #[tokio::test]
 async fn an_operator_outside_drains_by_port_forward_and_leaves_none_open() {
-    alone("operator-outside", async |scenario| {
-        operator::set_replicas(scenario.kubernetes, 0).await?;
-        let outcome = AssertUnwindSafe(outside(scenario)).catch_unwind().await;
-        // Whatever happened, the next test finds what it expects.
-        operator::set_replicas(scenario.kubernetes, REPLICAS).await?;
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    alone_then("operator-outside", outside, async |kubernetes| {
+        operator::set_replicas(kubernetes, REPLICAS).await
     })
     .await;
 }
 
 async fn outside(scenario: &Scenario) -> Result<(), Error> {
+    operator::set_replicas(scenario.kubernetes, 0).await?;
     let mut operator = OperatorOutside::start(scenario.kubernetes).await?;
     scenario.forwarded(0).await?;
     scenario.apply(cluster("far", 3)).await?;

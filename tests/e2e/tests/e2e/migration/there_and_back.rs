@@ -1,6 +1,6 @@
 //! A cluster of the Python operator changes hands twice, with its pods and what they hold.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe};
+use std::collections::BTreeMap;
 
 use e2e_tests::{
     Error,
@@ -8,14 +8,13 @@ use e2e_tests::{
     operator, python_operator,
     wait::{self, Look},
 };
-use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::guide::Guide;
 use crate::{
     fixtures::{cluster, workers_of},
-    harness::{PATIENCE, Scenario, alone, install_operator},
+    harness::{PATIENCE, Scenario, alone_then, install_operator},
 };
 
 const RESULTS: u8 = 40;
@@ -64,12 +63,9 @@ impl Scenario {
 
 #[tokio::test]
 async fn clusters_move_from_the_python_operator_and_back() {
-    alone("migration", async |scenario| {
-        let outcome = AssertUnwindSafe(there_and_back(scenario)).catch_unwind().await;
-        // Whatever happened, the next test finds what it expects.
-        python_operator::uninstall(scenario.kubernetes).await?;
-        install_operator(scenario.kubernetes).await?;
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    alone_then("migration", there_and_back, async |kubernetes| {
+        python_operator::uninstall(kubernetes).await?;
+        install_operator(kubernetes).await
     })
     .await;
 }
