@@ -24,7 +24,7 @@ pub const FIGURE: Figure = Figure::KubeclusterFirstResult;
 
 const SCRIPT: &str = include_str!("../../python/first_result.py");
 /// Rounds of each side that count.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// Python and images start within seconds; on a busy machine within a minute.
 const ROUND_PATIENCE: Duration = Duration::from_mins(4);
 
