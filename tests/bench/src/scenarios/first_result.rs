@@ -28,6 +28,11 @@ const ROUNDS: usize = 5;
 /// Python and images start within seconds; on a busy machine within a minute.
 const ROUND_PATIENCE: Duration = Duration::from_mins(4);
 
+/// dask-kubernetes leaves a cluster in phase Pending at times, which its client reports in these words. That often it is
+/// tried again.
+const NEVER_RUNNING: &str = "resource not actioned after";
+const FORGIVEN: usize = 3;
+
 /// What the script measured.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 struct Round {
@@ -46,16 +51,22 @@ pub async fn first_result(program: &Path, log: &Path) -> Result<Measurement> {
     server.load_image(&e2e_tests::images::dask(&[]).await?).await?;
 
     let operator = Operator::start_with(program, &server.operator.kubeconfig, log, "auto").await?;
-    let ours = rounds(&server, &installation, "ours").await.context("this operator")?;
+    let (ours, _) = rounds(&server, &installation, "ours", 0).await.context("this operator")?;
     drop(operator);
 
     installation.install_definitions(server.kubeconfig()).await?;
     let operator = installation.start(&server.operator.kubeconfig, log).await?;
-    let theirs = rounds(&server, &installation, "python").await.context("dask-kubernetes")?;
+    let (theirs, never_running) =
+        rounds(&server, &installation, "python", FORGIVEN).await.context("dask-kubernetes")?;
     drop(operator);
     server.stop().await?;
 
     println!("{}", side_by_side(&ours, &theirs));
+    if never_running > 0 {
+        println!(
+            "dask-kubernetes left {never_running} further clusters in phase Pending; they do not count\n"
+        );
+    }
     let first = |rounds: &[Round]| {
         let seconds: Vec<f64> = rounds.iter().map(|round| round.first_result).collect();
         median(&seconds)
@@ -64,13 +75,20 @@ pub async fn first_result(program: &Path, log: &Path) -> Result<Measurement> {
     Ok(Measurement::new(FIGURE, value, "s", baseline, Bar::AtMostBaseline))
 }
 
-/// The first one warms up the node's caches and does not count.
-async fn rounds(server: &Server, installation: &Installation, namespace: &str) -> Result<Vec<Round>> {
+/// The rounds that count, and how many clusters never became Running, of which so many are forgiven. The first round
+/// warms up the node's caches and does not count.
+async fn rounds(
+    server: &Server,
+    installation: &Installation,
+    namespace: &str,
+    forgiven: usize,
+) -> Result<(Vec<Round>, usize)> {
     server.create_namespace(namespace).await?;
-    let mut rounds = Vec::new();
-    for number in 0..=ROUNDS {
+    let (mut rounds, mut never_running) = (Vec::new(), 0);
+    while rounds.len() <= ROUNDS {
+        let name = format!("first-{}-{never_running}", rounds.len());
         let script = Command::new(installation.python())
-            .args(["-c", SCRIPT, namespace, testbed::images::DASK, &format!("first-{number}")])
+            .args(["-c", SCRIPT, namespace, testbed::images::DASK, &name])
             .env("KUBECONFIG", server.kubeconfig())
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -78,13 +96,15 @@ async fn rounds(server: &Server, installation: &Installation, namespace: &str) -
         let output = timeout(ROUND_PATIENCE, script).await.context("the script does not end")??;
         let (text, errors) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "the script failed: {text}{errors}");
-        let round = parse(&text).with_context(|| format!("the script said {text:?}"))?;
-        if number > 0 {
-            rounds.push(round);
+        if errors.contains(NEVER_RUNNING) && never_running < forgiven {
+            never_running += 1;
+            continue;
         }
+        ensure!(output.status.success(), "the script failed: {text}{errors}");
+        rounds.push(parse(&text).with_context(|| format!("the script said {text:?}"))?);
     }
-    Ok(rounds)
+    rounds.remove(0);
+    Ok((rounds, never_running))
 }
 
 fn parse(text: &str) -> Result<Round> {

@@ -12,9 +12,8 @@ use tokio::time::Instant;
 use crate::wait::wait_for;
 
 const LABEL: &str = "bench-pod-end";
-/// Python, as the workers, that ends at SIGTERM without any tidying.
-const ENDS_AT_ONCE: &str =
-    "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); signal.pause()";
+/// There as soon as the process obeys SIGTERM; before, the first process of a container ignores it.
+const OBEYS: &str = "/tmp/obeys";
 
 /// Seconds from the deletion of `count` running pods whose process ends at once until they are gone.
 ///
@@ -41,12 +40,20 @@ pub(super) async fn seconds_to_end(world: &World, count: usize) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
+/// Python, as the workers, that ends at SIGTERM without any tidying.
+fn ends_at_once() -> String {
+    format!(
+        "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(0)); open({OBEYS:?}, 'w'); signal.pause()"
+    )
+}
+
 fn pod(name: &str) -> Value {
     json!({
         "metadata": {"name": name, "labels": {LABEL: ""}},
         "spec": {"containers": [{
             "name": "python", "image": testbed::images::DASK, "imagePullPolicy": "IfNotPresent",
-            "command": ["python", "-c", ENDS_AT_ONCE],
+            "command": ["python", "-c", ends_at_once()],
+            "readinessProbe": {"exec": {"command": ["test", "-e", OBEYS]}, "periodSeconds": 1},
             "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}},
         }]},
     })
@@ -60,7 +67,8 @@ mod tests {
     fn the_pod_is_one() {
         let pod: Pod = serde_json::from_value(pod("p")).unwrap();
         let container = &pod.spec.unwrap().containers[0];
-        assert_eq!(container.command.as_ref().unwrap()[2], ENDS_AT_ONCE);
+        assert_eq!(container.command.as_ref().unwrap()[2], ends_at_once());
+        assert!(container.readiness_probe.as_ref().unwrap().exec.is_some());
         assert_eq!(container.image_pull_policy.as_deref(), Some("IfNotPresent"));
     }
 }
