@@ -110,19 +110,20 @@ async def scheduler_is_there(server):
     scheme, place = parse_address(address)
     if scheme not in ("tcp", "tls"):
         return
-    begin = loop.time()
-    told, resolved, known = begin, -RESOLVED, None
+    begin = believed = loop.time()
+    known, tell = None, begin + TOLD
     while True:
         try:
-            if loop.time() >= resolved + RESOLVED or known is None:
-                known, resolved = await resolve(loop, place), loop.time()
+            if loop.time() >= believed:
+                known = await resolve(loop, place)
+                believed = loop.time() + RESOLVED
             await greet(server, scheme, known)
             return
         except FatalCommClosedError:
             return
         except (OSError, asyncio.TimeoutError) as error:
-            if loop.time() >= told + TOLD:
-                told = loop.time()
+            if loop.time() >= tell:
+                tell = loop.time() + TOLD
                 logger.info("Waiting for the scheduler at %s: %s", address, error or "it does not answer")
             pause = min(RARE_LOOK, max(LOOK, (loop.time() - begin) / 10))
             # Not all workers at the same moment.

@@ -91,7 +91,7 @@ impl Index {
     /// All that is known about a cluster.
     pub(super) fn cluster_snapshot(&self, key: &ObjectKey) -> Option<ClusterSnapshot> {
         let cluster = self.clusters.get(key)?.clone();
-        let scheduler = key.sibling(format!("{}-scheduler", key.name));
+        let scheduler = key.scheduler();
         let groups = self.groups_by_cluster.get(key).into_iter().flatten();
         Some(ClusterSnapshot {
             cluster,
@@ -99,7 +99,7 @@ impl Index {
             deployment: self.deployments.get(&scheduler).cloned(),
             scheduler_pods: self.pods.schedulers_of(key),
             groups: groups.filter_map(|name| self.members(&key.sibling(name.clone()))).collect(),
-            default_group: self.groups.get(&default_group(key)).cloned(),
+            default_group: self.groups.get(&key.default_group()).cloned(),
             has_autoscaler: self.autoscalers_by_cluster.contains_key(key),
             runner: self.pods.runner(&runner(key)).cloned(),
         })
@@ -128,7 +128,7 @@ impl Index {
     pub(super) fn autoscaler_snapshot(&self, key: &ObjectKey) -> Option<AutoscalerSnapshot> {
         let autoscaler = self.autoscalers.get(key)?.clone();
         let cluster = key.sibling(autoscaler.spec.cluster.as_str());
-        let group = self.groups.get(&default_group(&cluster)).cloned();
+        let group = self.groups.get(&cluster.default_group()).cloned();
         let group = group.filter(|group| group.spec.cluster == autoscaler.spec.cluster);
         Some(AutoscalerSnapshot { autoscaler, cluster: self.clusters.get(&cluster).cloned(), group })
     }
@@ -443,10 +443,6 @@ impl Index {
         let changes = self.groups.deliver(watch, delivery);
         self.groups_changed(changes, wakes);
     }
-}
-
-fn default_group(cluster: &ObjectKey) -> ObjectKey {
-    cluster.sibling(format!("{}-default", cluster.name))
 }
 
 /// The runner of a job, which has the name of its cluster.

@@ -34,6 +34,18 @@ impl ObjectKey {
         Self { namespace: self.namespace.clone(), name: name.into() }
     }
 
+    /// The Service and the Deployment of the scheduler, if this is a cluster: both have this name.
+    #[must_use]
+    pub fn scheduler(&self) -> Self {
+        self.sibling(format!("{}-scheduler", self.name))
+    }
+
+    /// The default group, if this is a cluster.
+    #[must_use]
+    pub fn default_group(&self) -> Self {
+        self.sibling(format!("{}-default", self.name))
+    }
+
     /// The same key as the controller runtime spells it.
     #[must_use]
     pub fn object_ref<K: kube::Resource<DynamicType = ()>>(&self) -> ObjectRef<K> {

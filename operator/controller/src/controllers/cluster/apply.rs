@@ -74,23 +74,25 @@ async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Resu
 }
 
 async fn write_service(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
-    let key = &scheduler_of(cluster);
+    let owner = ObjectKey::of(cluster);
+    let key = &owner.scheduler();
     if let Some(service) = &plan.service {
         let service = create(ctx, cluster, &**service).await?;
         ctx.cache.created_service(&service);
-        info!(cluster = %ObjectKey::of(cluster), service = %key.name, "scheduler service created");
+        info!(cluster = %owner, service = %key.name, "scheduler service created");
     }
     if let Some(patch) = &plan.service_patch {
         let service: Service = ctx.writer.merge_patch(key, patch, Lane::Urgent).await?;
         ctx.cache.created_service(&service);
-        info!(cluster = %ObjectKey::of(cluster), service = %key.name, "scheduler service updated");
+        info!(cluster = %owner, service = %key.name, "scheduler service updated");
     }
     Ok(())
 }
 
 /// The ConfigMap that the pods mount, and the Deployment.
 async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
-    let (key, owner) = (&scheduler_of(cluster), ObjectKey::of(cluster));
+    let owner = ObjectKey::of(cluster);
+    let key = &owner.scheduler();
     let (writer, cache) = (&ctx.writer, &ctx.cache);
     if let Some(wanted) = &plan.config_map {
         let existing = create(ctx, cluster, &**wanted).await?;
@@ -130,16 +132,10 @@ async fn write_default_group(ctx: &Context, cluster: &DaskCluster, plan: &Cluste
         info!(cluster = %owner, "default worker group created");
     }
     if let Some(patch) = &plan.default_group_patch {
-        let group = owner.sibling(format!("{}-default", owner.name));
-        let group: DaskWorkerGroup = ctx.writer.merge_patch(&group, patch, Lane::Urgent).await?;
+        let group: DaskWorkerGroup =
+            ctx.writer.merge_patch(&owner.default_group(), patch, Lane::Urgent).await?;
         ctx.cache.created_group(&group);
         info!(cluster = %owner, "default worker group updated");
     }
     Ok(())
-}
-
-/// Both the Service and the Deployment have this name.
-fn scheduler_of(cluster: &DaskCluster) -> ObjectKey {
-    let key = ObjectKey::of(cluster);
-    key.sibling(format!("{}-scheduler", key.name))
 }
