@@ -10,14 +10,16 @@ whose pod is deleted, evicted or preempted drops its results and breaks off its 
 A scheduler that refuses (no other worker, or an actor lives here) or does not answer is not waited for: the signal is
 given back to Dask, which closes as always. Eight seconds after the time is over all is over.
 
-It also lets a worker that is there before its scheduler wait for it, and adds the operation
-``dask_operator_executing`` to a worker's RPC: how many tasks run right now.
+It also lets a worker that is there before its scheduler wait for it, ends the process of a closed worker at once, and
+adds the operation ``dask_operator_executing`` to a worker's RPC: how many tasks run right now.
 It works with every Dask since 2022.1 and imports nothing outside of Dask.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import os
 import random
@@ -66,6 +68,7 @@ async def dask_setup(server):
         await scheduler_is_there(server)
     if is_nanny(server):
         server.handlers["dask_operator_draining"] = lambda *_, **__: {"version": VERSION, "draining": shared().draining}
+        end_with_worker(server)
         drain_on_sigterm(server)
         return
     server.handlers["dask_operator_executing"] = lambda *_, **__: executing(server)
@@ -311,6 +314,25 @@ async def hand_over(loop, server, end):
 
 async def within(loop, until, awaitable):
     return await asyncio.wait_for(awaitable, max(0.1, until - loop.time()))
+
+
+def end_with_worker(nanny):
+    """Tells the worker's process to stop when the worker closes.
+
+    A thread of that process waits for this word, and the process at its end for the thread, 2 s in vain
+    (``WorkerProcess._run``, 2022.12 and since). Nannies say it only to workers that they close themselves.
+    """
+    closing = nanny.handlers["close_gracefully"]
+
+    @functools.wraps(closing)
+    def stop(*arguments, **named):
+        queue = getattr(nanny.process, "child_stop_q", None)
+        if queue is not None:
+            with contextlib.suppress(ValueError, OSError):
+                queue.put({"op": "stop"})
+        return closing(*arguments, **named)
+
+    nanny.handlers["close_gracefully"] = stop
 
 
 def is_closed(server) -> bool:

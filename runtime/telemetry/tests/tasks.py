@@ -37,3 +37,17 @@ class Counter:
     def increment(self):
         self.value += 1
         return self.value
+
+
+def note_end(dask_worker, path):
+    """Notes when this worker has closed, and when its process ends."""
+    import asyncio
+    import atexit
+    import time
+
+    async def closed():
+        await dask_worker.finished()
+        note(path, time.monotonic())
+
+    dask_worker.note_end = asyncio.run_coroutine_threadsafe(closed(), dask_worker.loop.asyncio_loop)
+    atexit.register(lambda: note(path, time.monotonic()))

@@ -9,6 +9,8 @@ import tasks
 from conftest import wait_for
 from distributed import wait
 
+#: Seconds that distributed's WorkerProcess waits for a thread.
+DASKS_PAUSE = 2
 both = pytest.mark.parametrize("nanny", [True, False], ids=["nanny", "no-nanny"])
 #: Beyond the budget, by when a process has ended at the latest.
 GRACE = 8.0
@@ -120,6 +122,16 @@ def test_a_worker_that_the_scheduler_has_let_go_ends_at_once(dask, nanny):
         _, seconds = worker.wait()
         # Not the budget of 20 s, as when its close was cut off.
         assert seconds < 10, worker.output()
+
+
+def test_the_process_of_a_closed_worker_ends_without_a_pause(dask, runs):
+    worker = dask.start_worker("a", nanny=True)
+    with dask.client() as client:
+        client.run(tasks.note_end, path=str(runs.path))
+        client.retire_workers(list(dask.names(client).values()))
+        code, _ = worker.wait()
+    closed, ended = map(float, runs.all())
+    assert (code, ended - closed < DASKS_PAUSE) == (0, True), f"{ended - closed:.1f} s: {worker.output()}"
 
 
 @both

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::background::Background;
 use crate::wait::wait_for;
@@ -66,21 +66,6 @@ impl Installation {
     #[must_use]
     pub fn python(&self) -> PathBuf {
         self.folder.join("bin/python")
-    }
-
-    /// Replaces the definitions on an API server with its own.
-    ///
-    /// # Errors
-    /// When the API server refuses them.
-    pub async fn install_definitions(&self, kubeconfig: &Path) -> Result<()> {
-        let output = tokio::process::Command::new(testbed::tools::path("kubectl")?)
-            .args(["replace", "--filename"])
-            .arg(self.definitions()?)
-            .env("KUBECONFIG", kubeconfig)
-            .output()
-            .await?;
-        ensure!(output.status.success(), "kubectl replace: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
     }
 
     /// Starts it and waits until it watches.

@@ -101,6 +101,32 @@ impl Server {
         self.cluster.kubeconfig_path()
     }
 
+    /// Replaces the definitions with those of a folder.
+    ///
+    /// # Errors
+    /// When the API server refuses them.
+    pub async fn replace_definitions(&self, folder: &std::path::Path) -> Result<()> {
+        let output = tokio::process::Command::new(testbed::tools::path("kubectl")?)
+            .args(["replace", "--filename"])
+            .arg(folder)
+            .env("KUBECONFIG", self.kubeconfig())
+            .output()
+            .await?;
+        ensure!(output.status.success(), "kubectl replace: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Waits until the last pod of a namespace is gone.
+    ///
+    /// # Errors
+    /// When one stays.
+    pub async fn pods_are_gone(&self, namespace: &str) -> Result<()> {
+        wait_for("the last pod to go", async || {
+            self.count::<Pod>(namespace).await.is_ok_and(|count| count == 0)
+        })
+        .await
+    }
+
     /// Makes a namespace.
     ///
     /// # Errors

@@ -53,7 +53,7 @@ pub async fn against_python(program: &Path, log: &Path) -> Result<[Measurement; 
     let ours = Side::measure(&server, "ours").await.context("this operator")?;
     drop(operator);
 
-    installation.install_definitions(server.kubeconfig()).await?;
+    server.replace_definitions(&installation.definitions()?).await?;
     let operator = installation.start(&server.operator.kubeconfig, log).await?;
     let theirs = Side::measure(&server, "python").await.context("dask-kubernetes")?;
     drop((operator, nodes));
