@@ -27,8 +27,8 @@ use crate::error_chain::chain;
 use crate::writer::WriteError;
 
 /// Reconciliations of one kind that run at a time: many, so that each of many objects that come at once shows soon that
-/// it was seen. The writer bounds the calls in flight.
-const CONCURRENCY: u16 = 256;
+/// it was seen; no more than twice the calls in flight, since the loop looks at all that run whenever one goes on.
+const CONCURRENCY: u16 = 64;
 
 /// Why a reconciliation stopped; it is tried again.
 #[derive(Debug, Error)]

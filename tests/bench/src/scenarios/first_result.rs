@@ -98,8 +98,8 @@ impl Side {
         Self { namespace, forgiven, never_running: 0, rounds: Vec::new() }
     }
 
-    /// One turn. Its first round warms up the node's caches and does not count; each begins when nothing of the last is
-    /// left, which takes two seconds or five.
+    /// One turn. Its first round warms up the node's caches and does not count; each begins when no pod of the last is
+    /// left, which would take processor time from it.
     async fn turn(&mut self, server: &Server, installation: &Installation, turn: usize) -> Result<()> {
         let mut rounds = Vec::new();
         while rounds.len() <= ROUNDS {
@@ -144,7 +144,7 @@ fn side_by_side(ours: &[Round], theirs: &[Round]) -> String {
         let all: Vec<String> = rounds.iter().map(|round| format!("{:.1}", pick(round))).collect();
         all.join(" ")
     };
-    let row = |what: &str, ours: String, theirs: String| format!("{what:<44} {ours:>20} {theirs:>20}\n");
+    let row = |what: &str, ours: String, theirs: String| format!("{what:<44} {ours:>32} {theirs:>32}\n");
     let both = |what: &str, pick: fn(&Round) -> f64| row(what, list(ours, pick), list(theirs, pick));
     [
         row("seconds, round by round", "this operator".into(), "dask-kubernetes".into()),
