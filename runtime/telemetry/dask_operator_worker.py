@@ -316,25 +316,6 @@ async def within(loop, until, awaitable):
     return await asyncio.wait_for(awaitable, max(0.1, until - loop.time()))
 
 
-def end_with_worker(nanny):
-    """Tells the worker's process to stop when the worker closes.
-
-    A thread of that process waits for this word, and the process at its end for the thread, 2 s in vain
-    (``WorkerProcess._run``, 2022.12 and since). Nannies say it only to workers that they close themselves.
-    """
-    closing = nanny.handlers["close_gracefully"]
-
-    @functools.wraps(closing)
-    def stop(*arguments, **named):
-        queue = getattr(nanny.process, "child_stop_q", None)
-        if queue is not None:
-            with contextlib.suppress(ValueError, OSError):
-                queue.put({"op": "stop"})
-        return closing(*arguments, **named)
-
-    nanny.handlers["close_gracefully"] = stop
-
-
 def is_closed(server) -> bool:
     return status(server) == "closed"
 
@@ -374,6 +355,28 @@ def leave_sigterm_to_nanny(worker):
         state.task = loop.create_task(obey_unless_nanny_drains())
 
     take_sigterm(loop, state, sigterm)
+
+
+# ---- The end of a worker's process ----------------------------------------------------------------------------
+
+
+def end_with_worker(nanny):
+    """Tells the worker's process to stop when the worker closes.
+
+    A thread of that process waits for this word, and the process at its end for the thread, 2 s in vain
+    (``WorkerProcess._run``, 2022.12 and since). Nannies say it only to workers that they close themselves.
+    """
+    closing = nanny.handlers["close_gracefully"]
+
+    @functools.wraps(closing)
+    def stop(*arguments, **named):
+        queue = getattr(nanny.process, "child_stop_q", None)
+        if queue is not None:
+            with contextlib.suppress(ValueError, OSError):
+                queue.put({"op": "stop"})
+        return closing(*arguments, **named)
+
+    nanny.handlers["close_gracefully"] = stop
 
 
 # ---- Others' preloads -----------------------------------------------------------------------------------------
