@@ -13,7 +13,8 @@ use chaos_tests::{
     world::{self, SAFE_NODE, World},
 };
 use clap::Parser;
-use e2e_tests::{diagnosis, error::chain};
+use e2e_tests::diagnosis;
+use testbed::chain;
 
 const CLUSTER: &str = "chaos";
 

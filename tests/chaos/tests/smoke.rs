@@ -10,7 +10,8 @@ use chaos_tests::{
     run, table,
     world::{self, SAFE_NODE, World},
 };
-use e2e_tests::{diagnosis, error::chain};
+use e2e_tests::diagnosis;
+use testbed::chain;
 
 const CLUSTER: &str = "chaos-smoke";
 const SEED: u64 = 1;

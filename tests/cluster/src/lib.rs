@@ -13,6 +13,7 @@ mod cluster;
 mod command;
 mod config;
 mod control_plane;
+mod error_chain;
 pub mod images;
 mod lifecycle;
 mod network;
@@ -31,5 +32,6 @@ pub mod workspace;
 
 pub use cluster::{Cluster, down};
 pub use config::ClusterConfig;
+pub use error_chain::chain;
 pub use lifecycle::{Error, names};
 pub use status::{Status, status};

@@ -4,14 +4,13 @@
 use std::{
     error::Error,
     ffi::OsString,
-    fmt::Write as _,
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{self, ExitCode},
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use testbed::{Cluster, ClusterConfig, images, python, tools};
+use testbed::{Cluster, ClusterConfig, chain, images, python, tools};
 
 /// A real Kubernetes on this machine.
 #[derive(Debug, Parser)]
@@ -239,17 +238,6 @@ async fn run(action: Action) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// An error with all its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let _ = write!(text, ": {inner}");
-        cause = inner.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,12 +298,5 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(parse("dask-testbed python").is_err());
-    }
-
-    #[test]
-    fn error_is_told_with_its_causes() {
-        let cause = std::io::Error::other("disk full");
-        let error = testbed::Error::Remove { path: "/x".into(), source: cause };
-        assert_eq!(chain(&error), "failed to remove /x: disk full");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::{Kubernetes, error::chain, operator};
+use testbed::chain;
+
+use crate::{Kubernetes, operator};
 
 /// Lines of Events and of logs: the end tells the story.
 const LINES: usize = 30;

@@ -71,21 +71,3 @@ impl Error {
         |source| Self::Api { action, source: Box::new(source) }
     }
 }
-
-/// An error with all its causes in one line.
-#[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chain_holds_every_cause() {
-        let source = io::Error::other("disk on fire");
-        let error = Error::Read { path: "/a".into(), source };
-        assert_eq!(chain(&error), "failed to read /a: disk on fire");
-    }
-}

@@ -53,7 +53,7 @@ impl ApiServer {
     }
 
     async fn up(config: ClusterConfig) -> Self {
-        let cluster = Cluster::up(config).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let cluster = Cluster::up(config).await.unwrap_or_else(|error| panic!("{}", testbed::chain(&error)));
         let kubeconfig = cluster.kubeconfig_path().to_owned();
         let parsed = Kubeconfig::read_from(&kubeconfig).expect("the kubeconfig can be read");
         let options = KubeConfigOptions::default();
@@ -127,15 +127,4 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         .collect();
     assert_eq!(crds.len(), 4, "definitions in {}", folder.display());
     crds
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

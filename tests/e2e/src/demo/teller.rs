@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testbed::chain;
+
 use super::transcript::{self, Style};
-use crate::{Error, error::chain};
+use crate::Error;
 
 /// A step that did not succeed.
 #[derive(Debug, thiserror::Error)]

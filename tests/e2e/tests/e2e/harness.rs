@@ -10,14 +10,12 @@ use std::{
 };
 
 use e2e_tests::{
-    Error, Kubernetes, diagnosis,
-    error::chain,
-    images,
+    Error, Kubernetes, diagnosis, images,
     operator::{self, Image},
 };
 use futures::FutureExt;
 use serde_json::json;
-use testbed::ClusterConfig;
+use testbed::{ClusterConfig, chain};
 use tokio::sync::{OnceCell, RwLock};
 
 /// Patience for anything that starts a container: seconds alone, more beside other tests on two cores.
