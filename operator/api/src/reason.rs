@@ -19,6 +19,8 @@ pub enum Reason {
     Accepted,
     /// The scheduler's load balancer has no address yet.
     WaitingForLoadBalancer,
+    /// Workers are created when the pod of their scheduler exists, so that they do not take its room.
+    WaitingForScheduler,
     /// An object of an earlier owner with the same name has to go first.
     WaitingForDeletion,
 
@@ -143,6 +145,7 @@ impl Reason {
                 | Self::Scaling
                 | Self::Accepted
                 | Self::WaitingForLoadBalancer
+                | Self::WaitingForScheduler
                 | Self::WaitingForDeletion
                 | Self::ScaledUp
                 | Self::ScaledDown

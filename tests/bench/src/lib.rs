@@ -19,6 +19,7 @@ pub mod python_operator;
 pub mod raw_writer;
 pub mod results;
 pub mod scenarios;
+pub mod scheduler_pods;
 pub mod server;
 pub mod statistics;
 pub mod wait;

@@ -22,6 +22,9 @@ use crate::wait::PATIENCE;
 /// What is watched: kind and name of an object, when it is seen for the first time or again.
 type Seen = BoxStream<'static, Result<(String, String)>>;
 
+/// The workers of all clusters, of both sides.
+pub const WORKERS: &str = "dask.org/component=worker";
+
 /// Before a watch that ended begins anew.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -37,26 +40,26 @@ impl Debug for Observer {
 }
 
 impl Observer {
-    /// Watches Services, Deployments, groups and pods of a namespace.
+    /// Watches Services, Deployments, groups and workers of a namespace.
     ///
     /// # Errors
     /// When a watch does not start.
     pub async fn of_children(client: &Client, namespace: &str) -> Result<Self> {
         let seen = stream::select_all([
-            created::<Service>(client, namespace).await?,
-            created::<Deployment>(client, namespace).await?,
-            created::<DaskWorkerGroup>(client, namespace).await?,
-            created::<Pod>(client, namespace).await?,
+            created::<Service>(client, namespace, "").await?,
+            created::<Deployment>(client, namespace, "").await?,
+            created::<DaskWorkerGroup>(client, namespace, "").await?,
+            created::<Pod>(client, namespace, WORKERS).await?,
         ]);
         Ok(Self { seen: seen.boxed() })
     }
 
-    /// Watches the pods of a namespace.
+    /// Watches the workers of a namespace.
     ///
     /// # Errors
     /// When the watch does not start.
-    pub async fn of_pods(client: &Client, namespace: &str) -> Result<Self> {
-        Ok(Self { seen: created::<Pod>(client, namespace).await? })
+    pub async fn of_workers(client: &Client, namespace: &str) -> Result<Self> {
+        Ok(Self { seen: created::<Pod>(client, namespace, WORKERS).await? })
     }
 
     /// Watches for clusters of a namespace that are Running.
@@ -99,7 +102,7 @@ fn is_running(cluster: &DaskCluster) -> bool {
     cluster.status.as_ref().is_some_and(|status| status.phase == Some(ClusterPhase::Running))
 }
 
-async fn created<K>(client: &Client, namespace: &str) -> Result<Seen>
+async fn created<K>(client: &Client, namespace: &str, labels: &'static str) -> Result<Seen>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Clone + Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
@@ -107,7 +110,8 @@ where
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let events = endless(move || {
         let api = api.clone();
-        async move { Ok(api.watch_metadata(&WatchParams::default(), "0").await?.boxed()) }
+        let those = WatchParams::default().labels(labels);
+        async move { Ok(api.watch_metadata(&those, "0").await?.boxed()) }
     });
     let kind = K::kind(&());
     let names = events.await?.try_filter_map(async |event| match event {

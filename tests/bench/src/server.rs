@@ -16,10 +16,12 @@ use serde_json::json;
 use testbed::{Cluster, ClusterConfig};
 
 use crate::accounts::{self, Account};
+use crate::observer::WORKERS;
 use crate::processes::Processes;
+use crate::scheduler_pods::SchedulerPods;
 use crate::wait::wait_for;
 
-/// A real API server without controllers and nodes.
+/// A real API server.
 pub struct Server {
     cluster: Cluster,
     /// The administrator's client: of the driver and the observer.
@@ -30,6 +32,8 @@ pub struct Server {
     pub operator: Account,
     /// Its processes.
     pub processes: Processes,
+    /// In place of controllers, if there are none.
+    _scheduler_pods: Option<SchedulerPods>,
 }
 
 impl Debug for Server {
@@ -48,15 +52,17 @@ pub struct Census {
 }
 
 impl Server {
-    /// Starts it afresh, so that no run inherits what an earlier one left, and installs the definitions.
+    /// Starts one without controllers and nodes.
     ///
     /// # Errors
     /// When it does not start.
     pub async fn start(name: &str) -> Result<Self> {
-        Self::launch(ClusterConfig::api_only(name)).await
+        let server = Self::launch(ClusterConfig::api_only(name)).await?;
+        let schedulers = SchedulerPods::make(server.client.clone());
+        Ok(Self { _scheduler_pods: Some(schedulers), ..server })
     }
 
-    /// The same with another configuration.
+    /// Starts it afresh, so that no run inherits what an earlier one left, and installs the definitions.
     ///
     /// # Errors
     /// When it does not start.
@@ -72,7 +78,7 @@ impl Server {
         };
         let (raw_writer, operator) = (account("bench-raw-writer").await?, account("bench-operator").await?);
         let processes = Processes::of_server(cluster.state_dir())?;
-        Ok(Self { cluster, client, raw_writer, operator, processes })
+        Ok(Self { cluster, client, raw_writer, operator, processes, _scheduler_pods: None })
     }
 
     /// Where its files are.
@@ -152,7 +158,7 @@ impl Server {
             ("Services", self.count::<Service>(namespace).await?, count),
             ("Deployments", self.count::<Deployment>(namespace).await?, count),
             ("DaskWorkerGroups", self.count::<DaskWorkerGroup>(namespace).await?, count),
-            ("Pods", self.count::<Pod>(namespace).await?, pods),
+            ("worker Pods", self.count_those::<Pod>(namespace, WORKERS).await?, pods),
         ];
         for (kind, found, expected) in counts {
             ensure!(found == expected, "{found} {kind} instead of {expected}");
@@ -209,7 +215,15 @@ impl Server {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
-        Ok(self.api::<K>(namespace).list_metadata(&ListParams::default()).await?.items.len())
+        self.count_those::<K>(namespace, "").await
+    }
+
+    async fn count_those<K>(&self, namespace: &str, labels: &str) -> Result<usize>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let params = ListParams::default().labels(labels);
+        Ok(self.api::<K>(namespace).list_metadata(&params).await?.items.len())
     }
 
     async fn list<K>(&self, namespace: &str) -> Result<Vec<K>>

@@ -92,13 +92,12 @@ impl Index {
     pub(super) fn cluster_snapshot(&self, key: &ObjectKey) -> Option<ClusterSnapshot> {
         let cluster = self.clusters.get(key)?.clone();
         let scheduler = key.scheduler();
-        let groups = self.groups_by_cluster.get(key).into_iter().flatten();
         Some(ClusterSnapshot {
             cluster,
             service: self.services.get(&scheduler).cloned(),
             deployment: self.deployments.get(&scheduler).cloned(),
             scheduler_pods: self.pods.schedulers_of(key),
-            groups: groups.filter_map(|name| self.members(&key.sibling(name.clone()))).collect(),
+            groups: self.groups_of(key).into_iter().filter_map(|group| self.members(&group)).collect(),
             default_group: self.groups.get(&key.default_group()).cloned(),
             has_autoscaler: self.autoscalers_by_cluster.contains_key(key),
             runner: self.pods.runner(&runner(key)).cloned(),
@@ -189,6 +188,14 @@ impl Index {
                     self.runner_changed(&key, record, wakes);
                 }
             }
+            // Workers wait for their scheduler's pod.
+            let scheduler = |pod: &Option<PodEntry>| pod.as_ref().and_then(PodEntry::live_scheduler).cloned();
+            let (old, new) = (scheduler(&before), scheduler(&after));
+            if new != old
+                && let Some(cluster) = new
+            {
+                wakes.groups.extend(self.groups_of(&key.sibling(cluster)));
+            }
             if let Some((owner, ordinal)) =
                 after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))
                 && let Some(group) = self.groups_by_uid.get(&*owner).cloned()
@@ -247,8 +254,7 @@ impl Index {
     ) {
         for Change { key, before, after } in changes {
             if before.as_deref().map(visible_to_groups) != after.as_deref().map(visible_to_groups) {
-                let groups = self.groups_by_cluster.get(&key).into_iter().flatten();
-                wakes.groups.extend(groups.map(|name| key.sibling(name.clone())));
+                wakes.groups.extend(self.groups_of(&key));
                 wakes.autoscalers.extend(self.autoscalers_of(&key));
             }
             if self.jobs.get(&key).is_some() {
@@ -300,7 +306,7 @@ impl Index {
         }
     }
 
-    /// The groups whose `spec.cluster` names this cluster.
+    /// The groups whose `spec.cluster` names this cluster, in order of name.
     pub(super) fn groups_of(&self, cluster: &ObjectKey) -> Vec<ObjectKey> {
         let names = self.groups_by_cluster.get(cluster).into_iter().flatten();
         names.map(|name| cluster.sibling(name.clone())).collect()

@@ -168,6 +168,28 @@ fn snapshots_show_what_belongs_together() {
 }
 
 #[test]
+fn groups_are_woken_when_their_scheduler_gets_a_pod() {
+    let mut index = index();
+    let mut woken = Wakes::default();
+    index.deliver_cluster(0, Delivery::Applied(key("c"), Some(Arc::new(cluster("c", 2))), 2), &mut woken);
+    for (name, of) in [("c-default", "c"), ("extra", "c"), ("other", "d")] {
+        let applied = Delivery::Applied(key(name), Some(Arc::new(group(name, of, 2))), 2);
+        index.deliver_group(0, applied, &mut woken);
+    }
+    let labels = json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler"});
+    let pod = |version, status: Value| {
+        let mut pod = wire_pod("c-scheduler-x", &labels, "replicaset-uid", version);
+        pod.status = serde_json::from_value(status).unwrap();
+        pod
+    };
+    assert_eq!(index.see_pod(&pod(8, json!({}))), wakes(&["c"], &["c-default", "extra"]));
+    let started = json!({"phase": "Running", "podIP": "10.0.0.1"});
+    assert_eq!(index.see_pod(&pod(9, started)), wakes(&["c"], &[]));
+    let evicted = json!({"phase": "Failed", "reason": "Evicted"});
+    assert_eq!(index.see_pod(&pod(10, evicted)), wakes(&["c"], &[]));
+}
+
+#[test]
 fn a_pod_belongs_to_its_controller_whatever_its_labels_say() {
     let mut index = with_cluster_and_group();
     index.see_group(group("other", "c", 4));

@@ -89,6 +89,11 @@ impl PodEntry {
         self.cluster.as_ref().filter(|_| self.role == Role::Scheduler)
     }
 
+    /// The cluster that has a scheduler in it.
+    pub(super) fn live_scheduler(&self) -> Option<&Arc<str>> {
+        self.scheduled_cluster().filter(|_| self.record.is_live())
+    }
+
     /// The group that the Python operator made it for.
     fn foreign_group(&self) -> Option<&Arc<str>> {
         self.group.as_ref().filter(|_| self.role == Role::Worker && self.record.ordinal.is_none())

@@ -107,6 +107,14 @@ pub struct GroupSnapshot {
     pub unanswered: BTreeSet<i64>,
 }
 
+impl GroupSnapshot {
+    /// Whether the scheduler has a pod that works or will work.
+    #[must_use]
+    pub fn has_scheduler(&self) -> bool {
+        self.scheduler_pods.iter().any(|pod| pod.is_live())
+    }
+}
+
 /// All that is known about a job.
 #[derive(Clone, Debug)]
 pub struct JobSnapshot {

@@ -128,11 +128,11 @@ async fn scale_up(server: &Server, namespace: &str) -> Result<(f64, f64)> {
     })
     .await?;
     let all = usize::try_from(PODS)? + 1;
-    let observer = Observer::of_pods(&server.client, namespace).await?;
+    let observer = Observer::of_workers(&server.client, namespace).await?;
     // The API server runs on this machine and has the same clock.
     let (start, wish) = (Instant::now(), Timestamp::now());
     driver::scale(&server.client, cluster, PODS).await?;
-    observer.wait(all).await?;
+    observer.wait(usize::try_from(PODS)?).await?;
     wait_for("all pods to be ready", async || {
         let there = pods.list(&ListParams::default()).await;
         there.is_ok_and(|list| list.items.iter().filter(|pod| is_running(pod)).count() == all)

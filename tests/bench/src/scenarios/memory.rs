@@ -54,7 +54,7 @@ pub async fn memory_and_rest(bench: &mut Bench) -> Result<[Measurement; 3]> {
 async fn fill(bench: &Bench, namespace: &str, operator: &Operator) -> Result<Memory> {
     let client = &bench.server.client;
     let cluster = empty_cluster(bench, namespace).await?;
-    let observer = Observer::of_pods(client, namespace).await?;
+    let observer = Observer::of_workers(client, namespace).await?;
     driver::scale(client, &cluster, bench.size.pods).await?;
     observer.wait(usize::try_from(bench.size.pods)?).await?;
     bench.settle(&bench.server.operator).await?;

@@ -27,7 +27,7 @@ pub async fn scale_up(bench: &mut Bench) -> Result<Measurement> {
         let created = driver::create_clusters(client, namespace, 1, 0, 1).try_collect::<Vec<_>>().await?;
         let cluster = created.first().context("no cluster")?;
         writer.fill(futures::stream::iter([Ok(cluster.clone())])).await?;
-        let observer = Observer::of_pods(client, namespace).await?;
+        let observer = Observer::of_workers(client, namespace).await?;
         let work = async {
             let group = driver::scale(client, cluster, pods).await?;
             writer.create_workers(cluster, &group, pods.into()).await
@@ -38,7 +38,7 @@ pub async fn scale_up(bench: &mut Bench) -> Result<Measurement> {
         let client = &bench.server.client;
         let operator = bench.start_operator().await?;
         let cluster = empty_cluster(bench, namespace).await?;
-        let observer = Observer::of_pods(client, namespace).await?;
+        let observer = Observer::of_workers(client, namespace).await?;
         let work = async { driver::scale(client, &cluster, pods).await.map(|_| ()) };
         bench.time(Some(&operator), namespace, (observer, count), expected, work).await
     };

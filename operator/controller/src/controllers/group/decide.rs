@@ -23,6 +23,9 @@ use crate::controllers::obstacle::StandingRefusal;
 use crate::pods::metadata;
 use crate::scheduler_link::LinkView;
 
+/// How long the pod of a new scheduler may take before its groups say that they wait for it.
+const SCHEDULER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How fast workers may be created, as `kubernetes.controller.worker-allocation` of dask-kubernetes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkerAllocation {
@@ -53,6 +56,8 @@ pub struct GroupPlan {
     pub failures: Option<WorkerFailures>,
     /// Why nothing can be created.
     pub obstacle: Option<Obstacle>,
+    /// Nothing is said before this time is over: the group is new, and the pod of its scheduler about to come.
+    pub expects_scheduler: Option<Duration>,
     /// When to look again without being woken.
     pub requeue_after: Option<Duration>,
 }
@@ -147,6 +152,11 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
         plan.requeue_after = earlier(plan.requeue_after, Some(refusal.wait));
         return plan;
     }
+    if !snapshot.has_scheduler() {
+        // Its workers would take its room in a quota, or on the nodes.
+        plan.expects_scheduler = patience(snapshot, status, now);
+        return plan;
+    }
     let newest = workers.iter().map(|worker| worker.created).max();
     let batch_pause =
         newest.filter(|_| allocation.batch_size.is_some()).and_then(|t| until(t + allocation.delay, now));
@@ -160,6 +170,14 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
         plan.requeue_after = earlier(plan.requeue_after, Some(allocation.delay));
     }
     plan
+}
+
+/// How long a group that has nothing yet still waits in silence for the pod of its scheduler.
+fn patience(snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, now: Timestamp) -> Option<Duration> {
+    let members = &snapshot.members;
+    let is_new = status.observed_generation.is_none() && members.pods().next().is_none();
+    let created = members.group.metadata.creation_timestamp.as_ref().filter(|_| is_new)?;
+    until(created.0 + SCHEDULER_PATIENCE, now).map(|wait| wait.min(SCHEDULER_PATIENCE))
 }
 
 fn is_among(removals: &[Removal], pod: &PodRecord) -> bool {

@@ -16,7 +16,7 @@ fn plan_at(snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, now: Timest
     decide(snapshot, &inputs(status, &gone()), now)
 }
 
-/// There is no scheduler, so workers go without asking.
+/// No scheduler runs, so workers go without asking.
 fn gone() -> LinkView {
     let failure = LinkFailure {
         reason: Reason::SchedulerNotRunning,
@@ -31,7 +31,8 @@ fn inputs<'a>(status: &'a DaskWorkerGroupStatus, link: &'a LinkView) -> Inputs<'
 }
 
 fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnapshot {
-    GroupSnapshot { scheduler_pods: vec![], ..testing::snapshot(replicas, workers) }
+    let starting = Arc::new(PodRecord { ordinal: None, ..record(0, PodState::Starting) });
+    GroupSnapshot { scheduler_pods: vec![starting], ..testing::snapshot(replicas, workers) }
 }
 
 fn names(plan: &GroupPlan) -> Vec<&str> {
@@ -42,6 +43,39 @@ fn names(plan: &GroupPlan) -> Vec<&str> {
 fn an_empty_group_is_filled() {
     let plan = plan(&snapshot(3, vec![]));
     assert_eq!(plan, GroupPlan { create: vec![1, 2, 3], ..GroupPlan::default() });
+}
+
+#[rstest]
+#[case::there_is_none(None)]
+#[case::it_was_evicted(Some(PodState::Failed))]
+#[case::it_goes(Some(PodState::Terminating))]
+fn workers_wait_for_the_pod_of_their_scheduler(#[case] scheduler: Option<PodState>) {
+    let mut snapshot = snapshot(3, vec![worker(1, PodState::Ready), failed(2, Reason::PodLost, at(0))]);
+    snapshot.scheduler_pods = scheduler.map(|state| worker(0, state)).into_iter().collect();
+    let plan = plan(&snapshot);
+    assert_eq!((plan.create, plan.expects_scheduler), (vec![], None));
+    snapshot.scheduler_pods.push(worker(0, PodState::Pending));
+    assert_eq!(self::plan(&snapshot).create, [3, 4]);
+}
+
+#[test]
+fn a_new_group_expects_its_scheduler_for_a_moment() {
+    let mut snapshot = GroupSnapshot { scheduler_pods: vec![], ..snapshot(3, vec![]) };
+    let expects = |snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, second| {
+        plan_at(snapshot, status, at(second)).expects_scheduler
+    };
+    let unwritten = DaskWorkerGroupStatus::default();
+    assert_eq!(expects(&snapshot, &unwritten, 10), None, "nobody knows how new it is");
+    let group = Arc::make_mut(&mut snapshot.members.group);
+    group.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(10)));
+    // The clock of the API server may be ahead.
+    for (second, left) in [(0, Some(2)), (10, Some(2)), (11, Some(1)), (12, None), (60, None)] {
+        assert_eq!(expects(&snapshot, &unwritten, second), left.map(Duration::from_secs), "{second}");
+    }
+    let written = DaskWorkerGroupStatus { observed_generation: Some(1), ..unwritten.clone() };
+    assert_eq!(expects(&snapshot, &written, 11), None, "it has been said");
+    snapshot.members.workers.push(worker(1, PodState::Ready));
+    assert_eq!(expects(&snapshot, &unwritten, 11), None, "there is something to say");
 }
 
 #[test]

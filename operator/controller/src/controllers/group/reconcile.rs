@@ -67,6 +67,9 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let mut plan = decide(&snapshot, &inputs, now);
 
     apply::adopt(&ctx, &key, &plan).await?;
+    if let Some(wait) = plan.expects_scheduler {
+        return Ok(Action::requeue(wait));
+    }
     ctx.ordinals.give(&key, &uid, &plan.create);
     let refused = create_workers(&ctx, &key, &snapshot, &plan, now).await?;
     let obstacle = refused.map(|(obstacle, wait)| {

@@ -44,7 +44,7 @@ pub fn status(
     let (updating, update) = update::finding(&snapshot.members, template_hash, &policy);
     let counts = WorkerCounts::of_group(&snapshot.members);
     let (scaling, why, words) = scaling(group.spec.worker.replicas, counts, shrinking);
-    let (ready, reason, message) = finding(&snapshot.members, counts, obstacle, failures, now);
+    let (ready, reason, message) = finding(snapshot, counts, obstacle, failures, now);
     let time = Time(now);
     let used = snapshot.members.workers.iter().filter_map(|worker| worker.ordinal);
     DaskWorkerGroupStatus {
@@ -75,12 +75,13 @@ fn scaling(desired: i32, counts: WorkerCounts, shrinking: Option<&Finding>) -> (
 }
 
 fn finding(
-    members: &GroupMembers,
+    snapshot: &GroupSnapshot,
     counts: WorkerCounts,
     obstacle: Option<&Obstacle>,
     failures: Option<&WorkerFailures>,
     now: Timestamp,
 ) -> (bool, Reason, String) {
+    let members = &snapshot.members;
     let desired = members.group.spec.worker.replicas;
     let live = counts.live();
     let tally = format!("{} of {desired} workers are ready", counts.ready);
@@ -88,6 +89,12 @@ fn finding(
         let message =
             if live > 0 { format!("{tally}; {}", obstacle.message) } else { obstacle.message.clone() };
         return (false, obstacle.reason, message);
+    }
+    if live < desired && !snapshot.has_scheduler() {
+        let message = format!(
+            "{tally}; workers are created when the pod of their scheduler exists, so that they do not take its room"
+        );
+        return (false, Reason::WaitingForScheduler, message);
     }
     if live < desired
         && let Some(failures) = failures.filter(|failures| failures.retry_after.0 > now)

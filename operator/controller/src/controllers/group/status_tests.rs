@@ -43,6 +43,18 @@ fn the_condition_says_what_is(
 }
 
 #[test]
+fn workers_that_wait_for_their_scheduler_say_so() {
+    let mut snapshot = snapshot(2, vec![worker(1, PodState::Ready)]);
+    snapshot.scheduler_pods = vec![];
+    let status = of(&snapshot, None);
+    assert_eq!(condition(&status).1, "WaitingForScheduler");
+    let message = condition(&status).2;
+    assert!(message.starts_with("1 of 2 workers are ready; workers are created when the pod"), "{message}");
+    snapshot.members.workers.push(worker(2, PodState::Ready));
+    assert_eq!(condition(&of(&snapshot, None)).1, "AllReady", "nothing is missing");
+}
+
+#[test]
 fn counts_and_selector() {
     let workers = vec![
         worker(1, PodState::Ready),
