@@ -105,7 +105,7 @@ mod tests {
             "[ab]{0,2}".prop_map(Value::from),
         ];
         leaf.prop_recursive(3, 24, 4, |inner| {
-            prop_oneof![prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from), object(inner),]
+            prop_oneof![prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from), object(inner)]
         })
     }
 
