@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, labels};
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Node, Pod, ResourceQuota, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -117,6 +117,18 @@ impl Namespace {
         let api = self.api::<K>();
         let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.unwrap_or_else(|error| panic!("{} {name}: {error}", K::kind(&())))
+    }
+
+    /// Sets a quota and waits until it counts.
+    pub async fn limit(&self, name: &str, hard: Value) {
+        let quota = json!({"metadata": {"name": name}, "spec": {"hard": hard}});
+        let quota: ResourceQuota = serde_json::from_value(quota).expect("it is a quota");
+        self.create_object(&quota).await;
+        wait_for("the quota counts", async || {
+            let status = self.find::<ResourceQuota>(name).await?.status.unwrap_or_default();
+            check(status.hard.is_some() && status.used.is_some(), || format!("{status:?}"))
+        })
+        .await;
     }
 
     /// Sets the number of workers of a group, as `KubeCluster.scale` does.

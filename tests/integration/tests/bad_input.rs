@@ -34,17 +34,6 @@ async fn others_are_undisturbed(namespace: &Namespace) {
     namespace.wait_for_ready_workers("healthy-default", 1).await;
 }
 
-/// A quota that counts already.
-async fn limit(namespace: &Namespace, name: &str, hard: Value) {
-    let quota = json!({"metadata": {"name": name}, "spec": {"hard": hard}});
-    namespace.create_object(&serde_json::from_value::<ResourceQuota>(quota).unwrap()).await;
-    wait_for("the quota counts", async || {
-        let status = namespace.find::<ResourceQuota>(name).await?.status.unwrap_or_default();
-        check(status.hard.is_some() && status.used.is_some(), || format!("{status:?}"))
-    })
-    .await;
-}
-
 fn says(text: &str, words: &[&str]) {
     for word in words {
         assert!(text.contains(word), "{word:?} is not in: {text}");
@@ -165,7 +154,7 @@ async fn a_cluster_that_is_being_deleted_gets_nothing_new() {
 async fn ten_thousand_workers_under_a_quota_of_three() {
     let world = World::start("quota").await;
     let World { namespace, operator, .. } = &world;
-    limit(namespace, "three", json!({"pods": "3"})).await;
+    namespace.limit("three", json!({"pods": "3"})).await;
     world.observer.allow("c-default", 10_000);
     namespace.create_object(&templates::cluster("c", 10_000)).await;
     let condition = namespace.wait_for_group_reason("c-default", "QuotaExceeded").await;
@@ -205,7 +194,7 @@ async fn ten_thousand_workers_under_a_quota_of_three() {
 async fn workers_do_not_take_the_room_of_their_scheduler() {
     let world = World::start("quota-order").await;
     let World { namespace, operator, .. } = &world;
-    limit(namespace, "q", json!({"pods": "0"})).await;
+    namespace.limit("q", json!({"pods": "0"})).await;
     namespace.create_object(&templates::cluster("c", 3)).await;
     let condition = namespace.wait_for_group_reason("c-default", "WaitingForScheduler").await;
     says(&condition.message, &["0 of 3", "the pod of their scheduler"]);
@@ -227,7 +216,7 @@ async fn workers_do_not_take_the_room_of_their_scheduler() {
 async fn a_full_namespace_does_not_hold_up_other_clusters() {
     let world = World::start("quota-shared").await;
     let namespace = &world.namespace;
-    limit(namespace, "cpu", json!({"requests.cpu": "1"})).await;
+    namespace.limit("cpu", json!({"requests.cpu": "1"})).await;
     let with_cpu = |name: &str, workers: i32, cpu: &str| -> DaskCluster {
         let mut manifest = templates::cluster_json(name, workers);
         for (part, cpu) in [("scheduler", "100m"), ("worker", cpu)] {

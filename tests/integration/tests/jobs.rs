@@ -178,15 +178,7 @@ async fn a_job_made_again_at_once_waits_for_what_the_first_one_left() {
 async fn a_quota_is_told_on_job_and_cluster_and_waited_for() {
     let world = World::start("job-quota").await;
     let namespace = &world.namespace;
-    let quota: ResourceQuota =
-        serde_json::from_value(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}))
-            .unwrap();
-    namespace.create_object(&quota).await;
-    wait_for("the quota counts", async || {
-        let status = namespace.find::<ResourceQuota>("none").await?.status.unwrap_or_default();
-        check(status.hard.is_some() && status.used.is_some(), || format!("{status:?}"))
-    })
-    .await;
+    namespace.limit("none", json!({"pods": "0"})).await;
     namespace.create_object(&job("job")).await;
     let condition = namespace.wait_for_cluster_condition("job", "RunnerReady", "QuotaExceeded").await;
     assert!(condition.message.contains("none"), "{}", condition.message);
