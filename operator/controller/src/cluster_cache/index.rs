@@ -189,12 +189,10 @@ impl Index {
                 }
             }
             // Workers wait for their scheduler's pod.
-            let scheduler = |pod: &Option<PodEntry>| pod.as_ref().and_then(PodEntry::live_scheduler).cloned();
-            let (old, new) = (scheduler(&before), scheduler(&after));
-            if new != old
-                && let Some(cluster) = new
-            {
-                wakes.groups.extend(self.groups_of(&key.sibling(cluster)));
+            let old = before.as_ref().and_then(PodEntry::live_scheduler);
+            let new = after.as_ref().and_then(PodEntry::live_scheduler);
+            if let Some(cluster) = new.filter(|_| new != old) {
+                wakes.groups.extend(self.groups_of(&key.sibling(cluster.clone())));
             }
             if let Some((owner, ordinal)) =
                 after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))

@@ -127,12 +127,13 @@ async fn scale_up(server: &Server, namespace: &str) -> Result<(f64, f64)> {
         scheduler && groups.get_opt(&group).await.is_ok_and(|group| group.is_some())
     })
     .await?;
-    let all = usize::try_from(PODS)? + 1;
+    let workers = usize::try_from(PODS)?;
+    let all = workers + 1;
     let observer = Observer::of_workers(&server.client, namespace).await?;
     // The API server runs on this machine and has the same clock.
     let (start, wish) = (Instant::now(), Timestamp::now());
     driver::scale(&server.client, cluster, PODS).await?;
-    observer.wait(usize::try_from(PODS)?).await?;
+    observer.wait(workers).await?;
     wait_for("all pods to be ready", async || {
         let there = pods.list(&ListParams::default()).await;
         there.is_ok_and(|list| list.items.iter().filter(|pod| is_running(pod)).count() == all)
