@@ -21,6 +21,8 @@ pub enum Reason {
     WaitingForLoadBalancer,
     /// Workers are created when the pod of their scheduler exists, so that they do not take its room.
     WaitingForScheduler,
+    /// Workers are created when the runner of their job exists, so that they do not take its room.
+    WaitingForRunner,
     /// An object of an earlier owner with the same name has to go first.
     WaitingForDeletion,
 
@@ -146,6 +148,7 @@ impl Reason {
                 | Self::Accepted
                 | Self::WaitingForLoadBalancer
                 | Self::WaitingForScheduler
+                | Self::WaitingForRunner
                 | Self::WaitingForDeletion
                 | Self::ScaledUp
                 | Self::ScaledDown

@@ -204,6 +204,38 @@ async fn a_quota_is_told_on_job_and_cluster_and_waited_for() {
 }
 
 #[tokio::test]
+async fn workers_do_not_take_the_room_of_their_jobs_runner() {
+    let world = World::start("job-order").await;
+    let World { namespace, operator, .. } = &world;
+    namespace.limit("cpu", json!({"requests.cpu": "1"})).await;
+    let mut template = job_json("job");
+    let requests = |cpu: &str| json!({"requests": {"cpu": cpu}});
+    template["spec"]["job"]["spec"]["containers"][0]["resources"] = requests("2");
+    for (part, cpu) in [("scheduler", "100m"), ("worker", "400m")] {
+        template["spec"]["cluster"]["spec"][part]["spec"]["containers"][0]["resources"] = requests(cpu);
+    }
+    template["spec"]["cluster"]["spec"]["worker"]["replicas"] = json!(2);
+    namespace.create_object(&serde_json::from_value::<DaskJob>(template).unwrap()).await;
+
+    let condition = namespace.wait_for_group_reason("job-default", "WaitingForRunner").await;
+    assert!(condition.message.contains("the runner of their job"), "{}", condition.message);
+    let schedulers: Vec<Pod> = namespace.list("dask.org/component=scheduler").await;
+    assert_eq!((schedulers.len(), namespace.workers("job-default").await.len()), (1, 0));
+    namespace.wait_for_cluster_condition("job", "RunnerReady", "QuotaExceeded").await;
+    let is_worker = |call: &&Call| call.body["metadata"]["labels"]["dask.org/component"] == "worker";
+    assert_eq!(
+        operator.faults.writes().iter().filter(is_worker).count(),
+        0,
+        "none is tried before the runner"
+    );
+
+    namespace.patch::<ResourceQuota>("cpu", json!({"spec": {"hard": {"requests.cpu": "2500m"}}})).await;
+    wait_for_status(namespace, "job", JobStatus::Running).await;
+    namespace.wait_for_group_reason("job-default", "QuotaExceeded").await;
+    assert_eq!(namespace.workers("job-default").await.len(), 1, "that is what is left");
+}
+
+#[tokio::test]
 async fn a_bad_name_fails_the_job_and_says_so() {
     let world = World::start("job-name").await;
     let name = "a".repeat(54);

@@ -100,17 +100,21 @@ impl Index {
             groups: self.groups_of(key).into_iter().filter_map(|group| self.members(&group)).collect(),
             default_group: self.groups.get(&key.default_group()).cloned(),
             has_autoscaler: self.autoscalers_by_cluster.contains_key(key),
-            runner: self.pods.runner(&runner(key)).cloned(),
+            runner: self.pods.runner(&key.runner()).cloned(),
         })
     }
 
     /// All that is known about a group.
     pub(super) fn group_snapshot(&self, key: &ObjectKey) -> Option<GroupSnapshot> {
         let members = self.members(key)?;
-        let cluster = self.clusters.get(&cluster_of(key, &members.group)).cloned();
-        let scheduler_pods = self.pods.schedulers_of(&cluster_of(key, &members.group));
-        let unanswered = self.unanswered.get(key).cloned().unwrap_or_default();
-        Some(GroupSnapshot { members, cluster, scheduler_pods, unanswered })
+        let cluster = cluster_of(key, &members.group);
+        Some(GroupSnapshot {
+            cluster: self.clusters.get(&cluster).cloned(),
+            scheduler_pods: self.pods.schedulers_of(&cluster),
+            runner: self.pods.runner(&cluster.runner()).cloned(),
+            unanswered: self.unanswered.get(key).cloned().unwrap_or_default(),
+            members,
+        })
     }
 
     /// All that is known about a job.
@@ -118,7 +122,7 @@ impl Index {
         Some(JobSnapshot {
             job: self.jobs.get(key)?.clone(),
             cluster: self.clusters.get(key).cloned(),
-            runner: self.pods.runner(&runner(key)).cloned(),
+            runner: self.pods.runner(&key.runner()).cloned(),
             last_run: self.last_runs.get(key).cloned(),
         })
     }
@@ -188,11 +192,10 @@ impl Index {
                     self.runner_changed(&key, record, wakes);
                 }
             }
-            // Workers wait for their scheduler's pod.
-            let old = before.as_ref().and_then(PodEntry::live_scheduler);
-            let new = after.as_ref().and_then(PodEntry::live_scheduler);
-            if let Some(cluster) = new.filter(|_| new != old) {
-                wakes.groups.extend(self.groups_of(&key.sibling(cluster.clone())));
+            let old = before.as_ref().and_then(|pod| pod.awaited_by(&key));
+            let new = after.as_ref().and_then(|pod| pod.awaited_by(&key));
+            if let Some(cluster) = new.filter(|new| old.as_ref() != Some(new)) {
+                wakes.groups.extend(self.groups_of(&cluster));
             }
             if let Some((owner, ordinal)) =
                 after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))
@@ -205,7 +208,7 @@ impl Index {
 
     /// A pod called `<job>-runner` concerns that job.
     fn runner_changed(&mut self, key: &ObjectKey, record: &Arc<RunnerRecord>, wakes: &mut Wakes) {
-        let Some(job) = key.name.strip_suffix("-runner").map(|job| key.sibling(job)) else { return };
+        let Some(job) = key.job_of_runner() else { return };
         let Some(object) = self.jobs.get(&job) else { return };
         if record.started.is_some() && record.owner_uid.as_deref() == Some(object.uid()) {
             self.last_runs.insert(job.clone(), record.clone());
@@ -321,7 +324,7 @@ impl Index {
             if old_uid != new_uid {
                 self.last_runs.remove(&key);
                 // The pod may have been seen before its job.
-                let runner = self.pods.runner(&runner(&key)).cloned();
+                let runner = self.pods.runner(&key.runner()).cloned();
                 if let Some(record) = runner.filter(|record| {
                     record.started.is_some() && new_uid.is_some() && record.owner_uid.as_deref() == new_uid
                 }) {
@@ -449,11 +452,6 @@ impl Index {
     }
 }
 
-/// The runner of a job, which has the name of its cluster.
-fn runner(job: &ObjectKey) -> ObjectKey {
-    job.sibling(format!("{}-runner", job.name))
-}
-
 /// The cluster that a group's `spec.cluster` names.
 fn cluster_of(key: &ObjectKey, group: &DaskWorkerGroup) -> ObjectKey {
     key.sibling(group.spec.cluster.as_str())
@@ -467,6 +465,7 @@ fn visible_to_groups(cluster: &DaskCluster) -> impl PartialEq + use<'_> {
         &metadata.generation,
         &metadata.labels,
         &metadata.annotations,
+        &metadata.owner_references,
         metadata.deletion_timestamp.is_some(),
     )
 }

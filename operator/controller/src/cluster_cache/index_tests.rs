@@ -416,6 +416,20 @@ fn a_job_is_woken_by_its_cluster_and_its_runner() {
 }
 
 #[test]
+fn workers_of_a_job_are_woken_when_its_runner_exists_or_is_not_needed() {
+    let mut index = index();
+    index.see_cluster(cluster("j", 2));
+    index.see_group(group("j-default", "j", 3));
+    let groups = |wakes: Wakes| wakes.groups.into_iter().map(|key| key.to_string()).collect::<Vec<_>>();
+    assert_eq!(groups(index.see_pod(&runner_pod("j-uid", "Pending", 4))), ["ns/j-default"]);
+    assert_eq!(groups(index.see_pod(&runner_pod("j-uid", "Running", 5))), [""; 0]);
+    assert!(index.group_snapshot(&key("j-default")).unwrap().runner.is_some());
+    let mut disowned = cluster("j", 6);
+    disowned.metadata.owner_references = Some(vec![]);
+    assert_eq!(groups(index.see_cluster(disowned)), ["ns/j-default"]);
+}
+
+#[test]
 fn a_run_is_remembered_until_its_job_goes() {
     let mut index = index();
     index.see_job(Some(job("j", 2)), 2);

@@ -46,6 +46,18 @@ impl ObjectKey {
         self.sibling(format!("{}-default", self.name))
     }
 
+    /// The runner, if this is a job, or the cluster of one, which has the same name.
+    #[must_use]
+    pub fn runner(&self) -> Self {
+        self.sibling(format!("{}-runner", self.name))
+    }
+
+    /// The job, if this has the name of a runner.
+    #[must_use]
+    pub fn job_of_runner(&self) -> Option<Self> {
+        self.name.strip_suffix("-runner").map(|job| self.sibling(job))
+    }
+
     /// The same key as the controller runtime spells it.
     #[must_use]
     pub fn object_ref<K: kube::Resource<DynamicType = ()>>(&self) -> ObjectRef<K> {

@@ -89,9 +89,15 @@ impl PodEntry {
         self.cluster.as_ref().filter(|_| self.role == Role::Scheduler)
     }
 
-    /// The cluster that has a scheduler in it.
-    pub(super) fn live_scheduler(&self) -> Option<&Arc<str>> {
-        self.scheduled_cluster().filter(|_| self.record.is_live())
+    /// The cluster whose workers wait for this pod, which is called `key`, to exist.
+    pub(super) fn awaited_by(&self, key: &ObjectKey) -> Option<ObjectKey> {
+        match self.role {
+            Role::Scheduler if self.record.is_live() => {
+                self.cluster.as_ref().map(|cluster| key.sibling(cluster.clone()))
+            }
+            Role::Other => key.job_of_runner(),
+            Role::Scheduler | Role::Worker => None,
+        }
     }
 
     /// The group that the Python operator made it for.

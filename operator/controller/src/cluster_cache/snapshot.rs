@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
 
 use super::records::{DeploymentRecord, PodRecord, RunnerRecord, ServiceRecord};
 
@@ -103,16 +105,51 @@ pub struct GroupSnapshot {
     pub cluster: Option<Arc<DaskCluster>>,
     /// Pods labelled as scheduler of that cluster, oldest first.
     pub scheduler_pods: Vec<Arc<PodRecord>>,
+    /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
+    pub runner: Option<Arc<RunnerRecord>>,
     /// Ordinals whose creation was sent but never answered: the pod may or may not exist.
     pub unanswered: BTreeSet<i64>,
 }
 
 impl GroupSnapshot {
-    /// Whether the scheduler has a pod that works or will work.
+    /// What has to exist before a worker is created and does not, because workers would take its room in a quota or on
+    /// the nodes.
     #[must_use]
-    pub fn has_scheduler(&self) -> bool {
-        self.scheduler_pods.iter().any(|pod| pod.is_live())
+    pub fn awaited(&self) -> Option<Awaited> {
+        let job = self.cluster.as_deref().and_then(job_of);
+        if !self.scheduler_pods.iter().any(|pod| pod.is_live()) {
+            Some(Awaited::Scheduler)
+        } else if job.is_some_and(|job| runner_of(job, self.runner.as_ref()).is_none()) {
+            Some(Awaited::Runner)
+        } else {
+            None
+        }
     }
+}
+
+/// What workers are created after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// A pod of the scheduler that works or will work.
+    Scheduler,
+    /// The runner of the job that the cluster belongs to, however far it is.
+    Runner,
+}
+
+/// The job that a cluster belongs to.
+#[must_use]
+pub fn job_of(cluster: &DaskCluster) -> Option<&OwnerReference> {
+    let is_job = |owner: &&OwnerReference| owner.controller == Some(true) && owner.kind == DaskJob::kind(&());
+    cluster.owner_references().iter().find(is_job)
+}
+
+/// The pod with the name of a job's runner, if it belongs to that job.
+#[must_use]
+pub fn runner_of<'a>(
+    job: &OwnerReference,
+    named: Option<&'a Arc<RunnerRecord>>,
+) -> Option<&'a Arc<RunnerRecord>> {
+    named.filter(|runner| runner.owner_uid.as_deref() == Some(&job.uid))
 }
 
 /// All that is known about a job.

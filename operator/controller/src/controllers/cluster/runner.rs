@@ -1,12 +1,11 @@
 //! What stands in the way of the job that a cluster belongs to. The job's own status has no place for it. Pure.
 
-use dask_operator_api::{ConditionType, Conditions, DaskClusterStatus, DaskJob, Reason};
+use dask_operator_api::{ConditionType, Conditions, DaskClusterStatus, Reason};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use kube::{Resource, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster_cache::records::{RunnerPhase, RunnerRecord};
-use crate::cluster_cache::snapshot::ClusterSnapshot;
+use crate::cluster_cache::snapshot::{ClusterSnapshot, job_of, runner_of};
 use crate::controllers::Obstacle;
 
 /// Adds the condition `RunnerReady` to the status of a job's cluster; `obstacle` is the job's.
@@ -18,9 +17,9 @@ pub(super) fn with_runner(
     now: Timestamp,
 ) -> DaskClusterStatus {
     let cluster = &snapshot.cluster;
-    let Some(job) = cluster.owner_references().iter().find(|owner| is_job(owner)) else { return status };
-    let runner = snapshot.runner.as_deref().filter(|runner| runner.owner_uid.as_deref() == Some(&job.uid));
-    let (ready, reason, message) = finding(runner, obstacle);
+    let Some(job) = job_of(cluster) else { return status };
+    let runner = runner_of(job, snapshot.runner.as_ref());
+    let (ready, reason, message) = finding(runner.map(|runner| &**runner), obstacle);
     let time = Time(now);
     let built = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
         .set(ConditionType::RunnerReady, Some(ready), reason, &message)
@@ -31,10 +30,6 @@ pub(super) fn with_runner(
         status.conditions.push(condition);
     }
     status
-}
-
-fn is_job(owner: &OwnerReference) -> bool {
-    owner.controller == Some(true) && owner.kind == DaskJob::kind(&())
 }
 
 fn finding(runner: Option<&RunnerRecord>, obstacle: Option<&Obstacle>) -> (bool, Reason, String) {
@@ -56,6 +51,8 @@ fn finding(runner: Option<&RunnerRecord>, obstacle: Option<&Obstacle>) -> (bool,
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
     use super::*;
     use crate::cluster_cache::records::{PodProblem, PodState};

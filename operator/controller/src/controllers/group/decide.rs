@@ -23,8 +23,8 @@ use crate::controllers::obstacle::StandingRefusal;
 use crate::pods::metadata;
 use crate::scheduler_link::LinkView;
 
-/// How long the pod of a new scheduler may take before its groups say that they wait for it.
-const SCHEDULER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long what workers are created after may take, in a new cluster, before its groups say that they wait for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How fast workers may be created, as `kubernetes.controller.worker-allocation` of dask-kubernetes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub struct GroupPlan {
     pub failures: Option<WorkerFailures>,
     /// Why nothing can be created.
     pub obstacle: Option<Obstacle>,
-    /// Nothing is said before this time is over: the group is new, and the pod of its scheduler about to come.
-    pub expects_scheduler: Option<Duration>,
+    /// Nothing is said before this time is over: the group is new, and what its workers wait for about to come.
+    pub silence: Option<Duration>,
     /// When to look again without being woken.
     pub requeue_after: Option<Duration>,
 }
@@ -152,9 +152,8 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
         plan.requeue_after = earlier(plan.requeue_after, Some(refusal.wait));
         return plan;
     }
-    if !snapshot.has_scheduler() {
-        // Its workers would take its room in a quota, or on the nodes.
-        plan.expects_scheduler = patience(snapshot, status, now);
+    if snapshot.awaited().is_some() {
+        plan.silence = silence(snapshot, status, now);
         return plan;
     }
     let newest = workers.iter().map(|worker| worker.created).max();
@@ -172,12 +171,12 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     plan
 }
 
-/// How long a group that has nothing yet still waits in silence for the pod of its scheduler.
-fn patience(snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, now: Timestamp) -> Option<Duration> {
+/// How long a group that has nothing yet still waits in silence.
+fn silence(snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, now: Timestamp) -> Option<Duration> {
     let members = &snapshot.members;
     let is_new = status.observed_generation.is_none() && members.pods().next().is_none();
     let created = members.group.metadata.creation_timestamp.as_ref().filter(|_| is_new)?;
-    until(created.0 + SCHEDULER_PATIENCE, now).map(|wait| wait.min(SCHEDULER_PATIENCE))
+    until(created.0 + PATIENCE, now).map(|wait| wait.min(PATIENCE))
 }
 
 fn is_among(removals: &[Removal], pod: &PodRecord) -> bool {

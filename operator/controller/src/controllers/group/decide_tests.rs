@@ -53,16 +53,25 @@ fn workers_wait_for_the_pod_of_their_scheduler(#[case] scheduler: Option<PodStat
     let mut snapshot = snapshot(3, vec![worker(1, PodState::Ready), failed(2, Reason::PodLost, at(0))]);
     snapshot.scheduler_pods = scheduler.map(|state| worker(0, state)).into_iter().collect();
     let plan = plan(&snapshot);
-    assert_eq!((plan.create, plan.expects_scheduler), (vec![], None));
+    assert_eq!((plan.create, plan.silence), (vec![], None));
     snapshot.scheduler_pods.push(worker(0, PodState::Pending));
     assert_eq!(self::plan(&snapshot).create, [3, 4]);
+}
+
+#[rstest]
+#[case::there_is_none(None, false)]
+#[case::it_is_of_an_earlier_job(Some("earlier-uid"), false)]
+#[case::it_is_there(Some("job-uid"), true)]
+fn workers_of_a_job_wait_for_its_runner(#[case] owner: Option<&str>, #[case] created: bool) {
+    let plan = plan(&testing::of_job(2, vec![worker(1, PodState::Ready)], owner));
+    assert_eq!(!plan.create.is_empty(), created, "{plan:?}");
 }
 
 #[test]
 fn a_new_group_expects_its_scheduler_for_a_moment() {
     let mut snapshot = GroupSnapshot { scheduler_pods: vec![], ..snapshot(3, vec![]) };
     let expects = |snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, second| {
-        plan_at(snapshot, status, at(second)).expects_scheduler
+        plan_at(snapshot, status, at(second)).silence
     };
     let unwritten = DaskWorkerGroupStatus::default();
     assert_eq!(expects(&snapshot, &unwritten, 10), None, "nobody knows how new it is");

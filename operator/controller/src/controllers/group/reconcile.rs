@@ -67,7 +67,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let mut plan = decide(&snapshot, &inputs, now);
 
     apply::adopt(&ctx, &key, &plan).await?;
-    if let Some(wait) = plan.expects_scheduler {
+    if let Some(wait) = plan.silence {
         return Ok(Action::requeue(wait));
     }
     ctx.ordinals.give(&key, &uid, &plan.create);

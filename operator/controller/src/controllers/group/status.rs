@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use super::removal::Finding;
 use super::update;
 use crate::cluster_cache::records::PodState;
-use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot};
+use crate::cluster_cache::snapshot::{Awaited, GroupMembers, GroupSnapshot};
 use crate::controllers::Obstacle;
 use crate::controllers::counts::WorkerCounts;
 
@@ -90,11 +90,16 @@ fn finding(
             if live > 0 { format!("{tally}; {}", obstacle.message) } else { obstacle.message.clone() };
         return (false, obstacle.reason, message);
     }
-    if live < desired && !snapshot.has_scheduler() {
-        let message = format!(
-            "{tally}; workers are created when the pod of their scheduler exists, so that they do not take its room"
-        );
-        return (false, Reason::WaitingForScheduler, message);
+    if live < desired
+        && let Some(awaited) = snapshot.awaited()
+    {
+        let (reason, pod) = match awaited {
+            Awaited::Scheduler => (Reason::WaitingForScheduler, "the pod of their scheduler"),
+            Awaited::Runner => (Reason::WaitingForRunner, "the runner of their job"),
+        };
+        let message =
+            format!("{tally}; workers are created when {pod} exists, so that they do not take its room");
+        return (false, reason, message);
     }
     if live < desired
         && let Some(failures) = failures.filter(|failures| failures.retry_after.0 > now)

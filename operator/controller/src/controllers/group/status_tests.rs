@@ -1,12 +1,14 @@
+use std::sync::Arc;
+
 use rstest::rstest;
 
 use super::*;
 use crate::cluster_cache::records::{PodProblem, PodRecord};
-use crate::controllers::group::testing::{at, legacy, marked, record, snapshot, worker};
+use crate::controllers::group::testing::{self, at, legacy, marked, record, snapshot, worker};
 
-fn troubled(ordinal: i64, reason: Reason) -> std::sync::Arc<PodRecord> {
+fn troubled(ordinal: i64, reason: Reason) -> Arc<PodRecord> {
     let message = format!("pod \"w-{ordinal}\" has trouble");
-    std::sync::Arc::new(PodRecord {
+    Arc::new(PodRecord {
         problem: Some(Box::new(PodProblem { reason, message })),
         ..record(ordinal, PodState::Pending)
     })
@@ -36,20 +38,29 @@ fn condition(status: &DaskWorkerGroupStatus) -> (&str, &str, &str) {
     ("False", "ImagePullFailed", "0 of 3 workers are ready; 2 workers, such as: pod \"w-2\" has trouble"))]
 fn the_condition_says_what_is(
     #[case] desired: i32,
-    #[case] workers: Vec<std::sync::Arc<PodRecord>>,
+    #[case] workers: Vec<Arc<PodRecord>>,
     #[case] expected: (&str, &str, &str),
 ) {
     assert_eq!(condition(&of(&snapshot(desired, workers), None)), expected);
 }
 
-#[test]
-fn workers_that_wait_for_their_scheduler_say_so() {
-    let mut snapshot = snapshot(2, vec![worker(1, PodState::Ready)]);
-    snapshot.scheduler_pods = vec![];
+#[rstest]
+#[case::scheduler(Some("job-uid"), vec![], "WaitingForScheduler", "the pod of their scheduler exists")]
+#[case::runner(None, vec![worker(0, PodState::Ready)], "WaitingForRunner", "the runner of their job exists")]
+#[case::both(None, vec![], "WaitingForScheduler", "the pod of their scheduler exists")]
+fn workers_that_wait_say_for_what(
+    #[case] runner: Option<&str>,
+    #[case] scheduler_pods: Vec<Arc<PodRecord>>,
+    #[case] reason: &str,
+    #[case] words: &str,
+) {
+    let snapshot = testing::of_job(2, vec![worker(1, PodState::Ready)], runner);
+    let mut snapshot = GroupSnapshot { scheduler_pods, ..snapshot };
     let status = of(&snapshot, None);
-    assert_eq!(condition(&status).1, "WaitingForScheduler");
-    let message = condition(&status).2;
-    assert!(message.starts_with("1 of 2 workers are ready; workers are created when the pod"), "{message}");
+    let (_, found, message) = condition(&status);
+    assert_eq!(found, reason);
+    let expected = format!("1 of 2 workers are ready; workers are created when {words}");
+    assert!(message.starts_with(&expected), "{message}");
     snapshot.members.workers.push(worker(2, PodState::Ready));
     assert_eq!(condition(&of(&snapshot, None)).1, "AllReady", "nothing is missing");
 }
@@ -152,7 +163,7 @@ fn the_condition_scaling_says_who_is_waited_for(
 
 #[test]
 fn workers_that_are_to_go_are_no_replicas() {
-    let mut snapshot = snapshot(2, vec![worker(1, PodState::Ready), std::sync::Arc::new(marked(2, 0))]);
+    let mut snapshot = snapshot(2, vec![worker(1, PodState::Ready), Arc::new(marked(2, 0))]);
     snapshot.members.legacy = vec![legacy(&[PodState::Ready])];
     let status = of(&snapshot, None);
     assert_eq!((status.replicas, status.ready_replicas), (2, 2));

@@ -6,8 +6,11 @@ use dask_operator_api::{DaskCluster, DaskWorkerGroup, DrainIntent, Reason};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::cluster_cache::records::{DeploymentRecord, PodProblem, PodRecord, PodState};
+use crate::cluster_cache::records::{
+    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerPhase, RunnerRecord,
+};
 use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot, LegacyWorker};
+use crate::controllers::job::testing::runner;
 pub(crate) use crate::scheduler_link::testing::heard;
 use crate::scheduler_link::{LinkView, Member, Members, Sample, testing};
 
@@ -153,6 +156,22 @@ pub(crate) fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnap
         members: GroupMembers { group: Arc::new(group(replicas)), workers, legacy: vec![] },
         cluster: Some(Arc::new(cluster())),
         scheduler_pods: vec![Arc::new(PodRecord { ordinal: None, ..record(0, PodState::Ready) })],
+        runner: None,
         unanswered: std::collections::BTreeSet::new(),
+    }
+}
+
+/// A group of a job's cluster; `owner` is the UID of the job that the runner belongs to.
+pub(crate) fn of_job(replicas: i32, workers: Vec<Arc<PodRecord>>, owner: Option<&str>) -> GroupSnapshot {
+    let job = json!({"apiVersion": "v1", "kind": "DaskJob", "name": "simple", "uid": "job-uid", "controller": true});
+    let mut cluster = cluster();
+    cluster.metadata.owner_references = Some(vec![serde_json::from_value(job).unwrap()]);
+    let runner = |owner: &str| {
+        Arc::new(RunnerRecord { owner_uid: Some(owner.into()), ..runner(RunnerPhase::Pending) })
+    };
+    GroupSnapshot {
+        cluster: Some(Arc::new(cluster)),
+        runner: owner.map(runner),
+        ..snapshot(replicas, workers)
     }
 }
