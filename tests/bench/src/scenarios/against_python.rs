@@ -4,22 +4,21 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
+use anyhow::{Context, Result};
+use dask_operator_api::{ClusterPhase, DaskCluster};
 use futures::TryStreamExt;
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
 use testbed::ClusterConfig;
 use tokio::time::{Instant, sleep};
 
-use crate::audit_log;
+use super::burst::{Burst, Maker, PODS};
 use crate::driver;
 use crate::fake_nodes::FakeNodes;
-use crate::observer::Observer;
 use crate::operator::Operator;
 use crate::python_operator::Installation;
+use crate::raw_writer::RawWriter;
 use crate::results::{Bar, Figure, Measurement};
 use crate::server::Server;
 use crate::wait::wait_for;
@@ -27,7 +26,6 @@ use crate::wait::wait_for;
 /// Name of the API server.
 pub const CLUSTER: &str = "bench-python";
 
-const PODS: i32 = 200;
 const CLUSTERS: usize = 50;
 const WORKERS: i32 = 2;
 /// Phases that have not changed for this long stay as they are.
@@ -37,7 +35,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// The figures of this file.
 pub const FIGURES: [Figure; 2] = [Figure::ScaleUpVsDaskKubernetes, Figure::RunningFiftyAtOnce];
 
-/// Rate of worker pods from 0 to 200, and how many of 50 clusters that are created at once reach Running.
+/// Rate of worker pods from 0 to 200, beside which a writer without logic is shown, and how many of 50 clusters that
+/// are created at once reach Running.
 ///
 /// # Errors
 /// When a side does not do its work.
@@ -52,6 +51,9 @@ pub async fn against_python(program: &Path, log: &Path) -> Result<[Measurement; 
     let operator = Operator::start(program, &server.operator.kubeconfig, log).await?;
     let ours = Side::measure(&server, "ours").await.context("this operator")?;
     drop(operator);
+    // What this machine can do: nobody is faster than a writer that does nothing else.
+    let writer = RawWriter::new(server.raw_writer.client().await?);
+    let raw = Burst::measure(&server, "raw", Maker::RawWriter(&writer)).await.context("raw writer")?;
 
     server.replace_definitions(&installation.definitions()?).await?;
     let operator = installation.start(&server.operator.kubeconfig, log).await?;
@@ -59,45 +61,45 @@ pub async fn against_python(program: &Path, log: &Path) -> Result<[Measurement; 
     drop((operator, nodes));
     server.stop().await?;
 
-    println!("{}", side_by_side(&ours, &theirs));
-    let rate = |side: &Side| f64::from(PODS) / side.created;
+    println!("{}", side_by_side(&ours, &theirs, &raw));
     #[expect(clippy::cast_precision_loss, reason = "50")]
     let (running, all) = (ours.running as f64, CLUSTERS as f64);
     Ok([
         Measurement::new(
             Figure::ScaleUpVsDaskKubernetes,
-            rate(&ours),
+            ours.burst.rate(),
             "pods/s",
-            rate(&theirs),
+            theirs.burst.rate(),
             Bar::RatioAtLeast(50.0),
         ),
         Measurement::new(Figure::RunningFiftyAtOnce, running, "clusters", all, Bar::RatioAtLeast(1.0)),
     ])
 }
 
+/// What was measured of an operator.
 #[derive(Clone, Copy, Debug)]
 struct Side {
-    /// Seconds until the last of the pods was there.
-    created: f64,
-    /// Seconds until the last of them was ready on a fake node.
-    ready: f64,
+    burst: Burst,
     /// Clusters that reached Running.
     running: usize,
 }
 
-fn side_by_side(ours: &Side, theirs: &Side) -> String {
-    let row = |what: &str, ours: String, theirs: String| format!("{what:<44} {ours:>12} {theirs:>16}\n");
-    let seconds = |seconds: f64| format!("{seconds:.2} s");
-    let rate = |seconds: f64| format!("{:.1} pods/s", f64::from(PODS) / seconds);
+fn side_by_side(ours: &Side, theirs: &Side, raw: &Burst) -> String {
+    let row = |what: &str, ours: String, theirs: String, raw: String| {
+        format!("{what:<36} {ours:>16} {theirs:>16} {raw:>16}\n")
+    };
+    let bursts =
+        |what: &str, of: fn(&Burst) -> String| row(what, of(&ours.burst), of(&theirs.burst), of(raw));
     [
-        row("", "this operator".into(), "dask-kubernetes".into()),
-        row(&format!("0 to {PODS} pods"), seconds(ours.created), seconds(theirs.created)),
-        row("", rate(ours.created), rate(theirs.created)),
-        row("all of them ready", seconds(ours.ready), seconds(theirs.ready)),
+        row("", "this operator".into(), "dask-kubernetes".into(), "raw writer".into()),
+        bursts(&format!("0 to {PODS} pods"), |burst| format!("{:.2} s", burst.created)),
+        bursts("", |burst| format!("{:.1} pods/s", burst.rate())),
+        bursts("all of them ready", |burst| format!("{:.2} s", burst.ready)),
         row(
             &format!("of {CLUSTERS} clusters at once Running"),
             ours.running.to_string(),
             theirs.running.to_string(),
+            "-".into(),
         ),
     ]
     .concat()
@@ -105,51 +107,10 @@ fn side_by_side(ours: &Side, theirs: &Side) -> String {
 
 impl Side {
     async fn measure(server: &Server, name: &str) -> Result<Self> {
-        let (created, ready) = scale_up(server, &format!("{name}-scale")).await.context("scale-up")?;
+        let burst = Burst::measure(server, name, Maker::Operator).await.context("scale-up")?;
         let running = at_once(server, &format!("{name}-running")).await.context("clusters at once")?;
-        Ok(Self { created, ready, running })
+        Ok(Self { burst, running })
     }
-}
-
-/// Seconds from the write that asks for the pods until all were there, and until all were seen to be ready.
-async fn scale_up(server: &Server, namespace: &str) -> Result<(f64, f64)> {
-    prepare(server, namespace).await?;
-    let created: Vec<DaskCluster> =
-        driver::create_clusters(&server.client, namespace, 1, 0, 1).try_collect().await?;
-    let cluster = created.first().context("no cluster")?;
-    let groups: Api<DaskWorkerGroup> = Api::namespaced(server.client.clone(), namespace);
-    let group = format!("{}-default", cluster.name_any());
-    let pods: Api<Pod> = Api::namespaced(server.client.clone(), namespace);
-    // The scheduler's pod is the last of what an empty cluster has.
-    wait_for("group and scheduler", async || {
-        let scheduler =
-            pods.list_metadata(&ListParams::default()).await.is_ok_and(|list| list.items.len() == 1);
-        scheduler && groups.get_opt(&group).await.is_ok_and(|group| group.is_some())
-    })
-    .await?;
-    let workers = usize::try_from(PODS)?;
-    let all = workers + 1;
-    let observer = Observer::of_workers(&server.client, namespace).await?;
-    // The API server runs on this machine and has the same clock.
-    let (start, wish) = (Instant::now(), Timestamp::now());
-    driver::scale(&server.client, cluster, PODS).await?;
-    observer.wait(workers).await?;
-    wait_for("all pods to be ready", async || {
-        let there = pods.list(&ListParams::default()).await;
-        there.is_ok_and(|list| list.items.iter().filter(|pod| is_running(pod)).count() == all)
-    })
-    .await?;
-    let ready = start.elapsed().as_secs_f64();
-    let creations = audit_log::creations(&server.audit_log(), namespace)?;
-    ensure!(creations.len() >= all, "{} of {all} creations were logged", creations.len());
-    let last = creations.last().context("no pods")?;
-    let created = last.duration_since(wish).as_secs_f64();
-    server.clear(namespace).await?;
-    Ok((created, ready))
-}
-
-fn is_running(pod: &Pod) -> bool {
-    pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"))
 }
 
 /// How many clusters are Running when nothing changes any more.
@@ -179,7 +140,7 @@ async fn at_once(server: &Server, namespace: &str) -> Result<usize> {
 }
 
 /// A namespace in which pods can be made.
-async fn prepare(server: &Server, namespace: &str) -> Result<()> {
+pub(super) async fn prepare(server: &Server, namespace: &str) -> Result<()> {
     server.create_namespace(namespace).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(server.client.clone(), namespace);
     wait_for("the default service account", async || {
@@ -193,10 +154,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_both_sides() {
-        let side = |created, running| Side { created, ready: created + 1.0, running };
-        let text = side_by_side(&side(0.5, 50), &side(40.0, 23));
-        for line in ["400.0 pods/s       5.0 pods/s", "50               23"] {
+    fn the_table_has_all_sides() {
+        let burst = |created| Burst { created, ready: created + 1.0 };
+        let side = |created, running| Side { burst: burst(created), running };
+        let text = side_by_side(&side(0.5, 50), &side(40.0, 23), &burst(0.4));
+        for line in ["400.0 pods/s       5.0 pods/s     500.0 pods/s", "50               23                -"]
+        {
             assert!(text.contains(line), "{text}");
         }
     }

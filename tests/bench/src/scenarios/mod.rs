@@ -1,6 +1,7 @@
 //! What is measured.
 
 pub mod against_python;
+mod burst;
 mod create_clusters;
 pub mod drains;
 pub mod first_result;
