@@ -11,7 +11,7 @@ use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Pods that are made at a time: these controllers hold up nobody.
 const IN_FLIGHT: usize = 8;
@@ -19,7 +19,7 @@ const IN_FLIGHT: usize = 8;
 /// Makes pods until it is dropped.
 #[derive(Debug)]
 pub struct SchedulerPods {
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl SchedulerPods {
@@ -32,13 +32,7 @@ impl SchedulerPods {
                 eprintln!("the pods of schedulers are not made any more: {error:#}");
             }
         };
-        Self { task: tokio::spawn(work) }
-    }
-}
-
-impl Drop for SchedulerPods {
-    fn drop(&mut self) {
-        self.task.abort();
+        Self { _task: AbortOnDropHandle::new(tokio::spawn(work)) }
     }
 }
 

@@ -16,7 +16,7 @@ use kube::{
     },
 };
 use serde::Deserialize;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The scheduler took up a worker, or let it go: [seconds since 1970, IP address, whether it took it up].
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -50,7 +50,7 @@ pub fn unconfirmed(deletions: &[Deletion], changes: &[Change], ours: &[String]) 
 #[derive(Debug)]
 pub struct Deletions {
     seen: Arc<Mutex<Vec<Deletion>>>,
-    watch: JoinHandle<()>,
+    _watch: AbortOnDropHandle<()>,
 }
 
 impl Deletions {
@@ -59,20 +59,14 @@ impl Deletions {
     pub fn watch(client: kube::Client, namespace: &str) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let pods: Api<Pod> = Api::namespaced(client, namespace);
-        let watch = tokio::spawn(follow(pods, Arc::clone(&seen)));
-        Self { seen, watch }
+        let watch = AbortOnDropHandle::new(tokio::spawn(follow(pods, Arc::clone(&seen))));
+        Self { seen, _watch: watch }
     }
 
     /// What was seen since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<Deletion> {
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Drop for Deletions {
-    fn drop(&mut self) {
-        self.watch.abort();
     }
 }
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::api_server::ApiServer;
 use crate::fault::{Call, Faults, listed};
@@ -79,7 +79,7 @@ pub fn assert_final(status: &Value, name: &str, expected: JobStatus) {
 #[derive(Debug)]
 pub struct JobObserver {
     seen: Arc<Mutex<Seen>>,
-    tasks: Vec<JoinHandle<()>>,
+    _tasks: [AbortOnDropHandle<()>; 3],
 }
 
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ impl JobObserver {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let all = watcher::Config::default;
         let runners = all().labels(&format!("{}={}", labels::COMPONENT, labels::JOB_RUNNER));
-        let tasks = vec![
+        let tasks = [
             observe(namespace, all(), &seen, |seen, job: &DaskJob| {
                 let status = job.status.as_ref().and_then(|status| status.job_status);
                 let statuses = seen.statuses.entry(job.name_any()).or_default();
@@ -108,7 +108,7 @@ impl JobObserver {
             observe(namespace, all(), &seen, |_, _: &DaskCluster| {}),
             observe(namespace, runners, &seen, |_, _: &Pod| {}),
         ];
-        Self { seen, tasks }
+        Self { seen, _tasks: tasks }
     }
 
     /// The statuses that a job had, in their order.
@@ -126,20 +126,14 @@ impl JobObserver {
     }
 }
 
-impl Drop for JobObserver {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
 fn observe<K: Object + Send + Sync + 'static>(
     namespace: &Namespace,
     config: watcher::Config,
     seen: &Arc<Mutex<Seen>>,
     note: impl Fn(&mut Seen, &K) + Send + 'static,
-) -> JoinHandle<()> {
+) -> AbortOnDropHandle<()> {
     let (api, seen) = (namespace.api::<K>(), seen.clone());
-    tokio::spawn(async move {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         let mut objects = std::pin::pin!(watcher(api, config).default_backoff().applied_objects());
         while let Some(object) = objects.next().await {
             let Ok(object) = object else { continue };
@@ -151,7 +145,7 @@ fn observe<K: Object + Send + Sync + 'static>(
             }
             note(&mut seen, &object);
         }
-    })
+    }))
 }
 
 /// What a run of the scenario came to.

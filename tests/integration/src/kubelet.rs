@@ -11,8 +11,8 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::namespace::{Namespace, PROCESS, this_process};
 use crate::templates::{FATE, FATE_NO_NODE};
@@ -26,7 +26,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// that stays.
 #[derive(Debug)]
 pub struct Kubelet {
-    tasks: Vec<JoinHandle<()>>,
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Kubelet {
@@ -48,13 +48,7 @@ impl Kubelet {
             let events = watcher(pods, watcher::Config::default()).default_backoff().applied_objects();
             events.for_each_concurrent(None, |pod| look_after(client.clone(), pod.ok())).await;
         });
-        Self { tasks: vec![heart, hands] }
-    }
-}
-
-impl Drop for Kubelet {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        Self { _tasks: [heart, hands].map(AbortOnDropHandle::new) }
     }
 }
 

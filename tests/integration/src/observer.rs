@@ -8,7 +8,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::namespace::Namespace;
 use crate::wait::{check, wait_for};
@@ -21,7 +21,7 @@ use crate::wait::{check, wait_for};
 #[derive(Debug)]
 pub struct Observer {
     book: Arc<Mutex<Book>>,
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// What was seen so far.
@@ -57,7 +57,7 @@ impl Observer {
                 }
             }
         });
-        Self { book, task }
+        Self { book, _task: AbortOnDropHandle::new(task) }
     }
 
     /// The group may have up to `workers` workers, or as many as it was allowed before.
@@ -91,12 +91,6 @@ impl Observer {
     pub fn assert_no_violation(&self) {
         let violations = &lock(&self.book).violations;
         assert!(violations.is_empty(), "seen on the way:\n  {}", violations.join("\n  "));
-    }
-}
-
-impl Drop for Observer {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

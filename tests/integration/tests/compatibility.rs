@@ -14,13 +14,14 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 type Seen = Vec<(String, Option<ClusterPhase>)>;
 
 /// The phases of all clusters of a namespace, as a watching client sees them.
 struct Phases {
     seen: watch::Receiver<Seen>,
-    task: tokio::task::JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Phases {
@@ -35,7 +36,7 @@ impl Phases {
                 sender.send_modify(|seen| seen.push((cluster.name_any(), phase)));
             }
         });
-        Self { seen, task }
+        Self { seen, _task: AbortOnDropHandle::new(task) }
     }
 
     /// Waits until a cluster has this phase.
@@ -53,12 +54,6 @@ impl Phases {
             seen.iter().filter(|(name, _)| name == cluster).map(|(_, phase)| *phase).collect();
         phases.dedup();
         phases
-    }
-}
-
-impl Drop for Phases {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

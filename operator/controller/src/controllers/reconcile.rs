@@ -26,9 +26,9 @@ use crate::context::Context;
 use crate::error_chain::chain;
 use crate::writer::WriteError;
 
-/// Reconciliations of one kind that run at a time: many, so that each of many objects that come at once shows soon that
-/// it was seen; no more than twice the calls in flight, since the loop looks at all that run whenever one goes on.
-const CONCURRENCY: u16 = 64;
+/// Reconciliations of one kind that run at a time, for each call that may be under way: enough that each of many objects
+/// that come at once shows soon that it was seen; no more, since the loop looks at all that run whenever one goes on.
+const RECONCILIATIONS_PER_CALL: u16 = 2;
 
 /// Why a reconciliation stopped; it is tried again.
 #[derive(Debug, Error)]
@@ -156,8 +156,9 @@ pub async fn run<K, F, Fut>(
     let reconcile = Arc::new(reconcile);
     let terms = terms_of_leading(&ctx);
     let stopped = ctx.clone();
+    let concurrency = ctx.settings.max_in_flight.saturating_mul(RECONCILIATIONS_PER_CALL);
     Controller::for_stream(futures::stream::pending(), store)
-        .with_config(Config::default().concurrency(CONCURRENCY))
+        .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(triggers)
         .reconcile_all_on(terms)
         .graceful_shutdown_on(shutdown.cancelled_owned())
