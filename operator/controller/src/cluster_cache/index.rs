@@ -192,10 +192,10 @@ impl Index {
                     self.runner_changed(&key, record, wakes);
                 }
             }
-            let old = before.as_ref().and_then(|pod| pod.awaited_by(&key));
-            let new = after.as_ref().and_then(|pod| pod.awaited_by(&key));
-            if let Some(cluster) = new.filter(|new| old.as_ref() != Some(new)) {
-                wakes.groups.extend(self.groups_of(&cluster));
+            let awaited = |pod: &PodEntry| Some((pod.awaited_by(&key)?, pod.uid().to_owned()));
+            let (old, new) = (before.as_ref().and_then(awaited), after.as_ref().and_then(awaited));
+            if let Some((cluster, _)) = new.as_ref().filter(|_| new != old) {
+                wakes.groups.extend(self.groups_of(cluster));
             }
             if let Some((owner, ordinal)) =
                 after.as_ref().and_then(|pod| pod.record.owner_uid.clone().zip(pod.record.ordinal))

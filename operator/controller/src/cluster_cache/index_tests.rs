@@ -363,8 +363,13 @@ fn autoscaler(name: &str, cluster: &str, version: u64) -> DaskAutoscaler {
 
 /// The runner of job `j`, which belongs to the job with this UID.
 fn runner_pod(owner: &str, phase: &str, version: u64) -> WirePod {
+    runner_pod_of(owner, "j-runner-uid", phase, version)
+}
+
+fn runner_pod_of(owner: &str, uid: &str, phase: &str, version: u64) -> WirePod {
     let labels = json!({"dask.org/cluster-name": "j", "dask.org/component": "job-runner"});
     let mut metadata = metadata("j-runner", version);
+    metadata["uid"] = json!(uid);
     metadata["labels"] = labels;
     metadata["ownerReferences"] = json!([{"uid": owner, "controller": true}]);
     let status = json!({"phase": phase, "startTime": "2026-01-01T00:00:00Z"});
@@ -424,7 +429,10 @@ fn workers_of_a_job_are_woken_when_its_runner_exists_or_is_not_needed() {
     assert_eq!(groups(index.see_pod(&runner_pod("j-uid", "Pending", 4))), ["ns/j-default"]);
     assert_eq!(groups(index.see_pod(&runner_pod("j-uid", "Running", 5))), [""; 0]);
     assert!(index.group_snapshot(&key("j-default")).unwrap().runner.is_some());
-    let mut disowned = cluster("j", 6);
+    // A list may show the next one without the end of the last.
+    let next = runner_pod_of("other-uid", "next-uid", "Pending", 6);
+    assert_eq!(groups(index.see_pod(&next)), ["ns/j-default"]);
+    let mut disowned = cluster("j", 7);
     disowned.metadata.owner_references = Some(vec![]);
     assert_eq!(groups(index.see_cluster(disowned)), ["ns/j-default"]);
 }
