@@ -57,12 +57,18 @@ async fn make_all(client: &Client) -> Result<()> {
         .await
 }
 
+/// Name of the pod of a Deployment.
+#[must_use]
+pub fn name(deployment: &str) -> String {
+    format!("{deployment}-pod")
+}
+
 fn pod(deployment: &Deployment) -> Result<Pod> {
     let template =
         deployment.spec.as_ref().map(|spec| &spec.template).context("a Deployment without spec")?;
     let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
     Ok(serde_json::from_value(json!({
-        "metadata": {"name": format!("{}-pod", deployment.name_any()), "labels": labels},
+        "metadata": {"name": name(&deployment.name_any()), "labels": labels},
         "spec": template.spec,
     }))?)
 }
@@ -77,6 +83,7 @@ mod tests {
         let pod = pod(&crate::workload::parts(&cluster).unwrap().deployment).unwrap();
         assert_eq!(pod.name_any(), "c-scheduler-pod");
         assert_eq!(pod.labels()["dask.org/component"], "scheduler");
+        assert_eq!(pod.labels()["dask.org/cluster-name"], "c");
         assert_eq!(pod.spec.unwrap().containers[0].name, "scheduler");
     }
 }

@@ -8,7 +8,7 @@ use dask_operator_api::DaskCluster;
 use dask_protocol::fake::FakeScheduler;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -18,8 +18,8 @@ use crate::driver;
 use crate::operator::Operator;
 use crate::processes::memory;
 use crate::results::{Bar, Figure, Measurement};
+use crate::scheduler_pods;
 use crate::wait::wait_for;
-use crate::workload;
 
 /// Most of one core that the links may take together.
 const CORES_LIMIT: f64 = 0.1;
@@ -96,13 +96,18 @@ impl Idle {
     }
 }
 
-/// A scheduler for each cluster that speaks Dask's protocol, and a pod that says where it is.
+/// A scheduler for each cluster that speaks Dask's protocol, and whose pod says where it is.
 async fn start_schedulers(
     bench: &Bench,
     namespace: &str,
     clusters: &[DaskCluster],
 ) -> Result<Vec<FakeScheduler>> {
     let pods: Api<Pod> = Api::namespaced(bench.server.client.clone(), namespace);
+    wait_for("the pods of all schedulers", async || {
+        let there = pods.list_metadata(&ListParams::default()).await;
+        there.is_ok_and(|list| list.items.len() == clusters.len())
+    })
+    .await?;
     let starts = clusters.iter().zip(1_u16..).map(|(cluster, number)| {
         let pods = pods.clone();
         async move {
@@ -110,9 +115,7 @@ async fn start_schedulers(
             let scheduler = FakeScheduler::start_at(&format!("{address}:{PORT}"))
                 .await
                 .with_context(|| format!("failed to listen on {address}:{PORT}"))?;
-            let pod: Pod = serde_json::from_value(scheduler_pod(cluster)?)?;
-            let name = pod.name_any();
-            pods.create(&PostParams::default(), &pod).await?;
+            let name = scheduler_pods::name(&format!("{}-scheduler", cluster.name_any()));
             pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(runs_at(address))).await?;
             anyhow::Ok(scheduler)
         }
@@ -124,13 +127,6 @@ async fn start_schedulers(
 fn address(number: u16) -> Ipv4Addr {
     let [high, low] = number.to_be_bytes();
     Ipv4Addr::new(127, 77, high, low)
-}
-
-fn scheduler_pod(cluster: &DaskCluster) -> Result<Value> {
-    let template = workload::parts(cluster)?.deployment.spec.context("a Deployment without spec")?.template;
-    let labels = template.metadata.and_then(|metadata| metadata.labels);
-    let name = format!("{}-scheduler-fake", cluster.name_any());
-    Ok(json!({"metadata": {"name": name, "labels": labels}, "spec": template.spec}))
 }
 
 fn runs_at(address: Ipv4Addr) -> Value {
@@ -156,12 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn its_pod_is_labelled_as_the_operator_looks_for_it() {
-        let mut cluster = workload::cluster("ns", "c", 0).unwrap();
-        cluster.metadata.uid = Some("uid".to_owned());
-        let pod = scheduler_pod(&cluster).unwrap();
-        assert_eq!(pod["metadata"]["labels"]["dask.org/component"], "scheduler");
-        assert_eq!(pod["metadata"]["labels"]["dask.org/cluster-name"], "c");
+    fn its_pod_says_so() {
         assert_eq!(runs_at(address(7))["status"]["podIP"], "127.77.0.7");
     }
 }
