@@ -1,6 +1,6 @@
 //! The user: creates clusters and asks for workers. It does the same for both sides.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use dask_operator_api::{DaskCluster, DaskWorkerGroup};
 use futures::{Stream, StreamExt, stream};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -29,6 +29,14 @@ pub fn create_clusters(
             async move { Ok(clusters.create(&PostParams::default(), &cluster?).await?) }
         })
         .buffer_unordered(at_once)
+}
+
+/// Creates a cluster without workers.
+///
+/// # Errors
+/// When the write fails.
+pub async fn create_empty_cluster(client: &Client, namespace: &str) -> Result<DaskCluster> {
+    Box::pin(create_clusters(client, namespace, 1, 0, 1)).next().await.context("no cluster")?
 }
 
 /// Asks for a number of workers.

@@ -66,7 +66,11 @@ impl RawWriter {
         Ok(())
     }
 
-    async fn fill_cluster(&self, cluster: &DaskCluster) -> Result<()> {
+    /// Makes everything that belongs to a cluster.
+    ///
+    /// # Errors
+    /// When a write fails.
+    pub async fn fill_cluster(&self, cluster: &DaskCluster) -> Result<()> {
         let workers = i64::from(cluster.spec.worker.replicas);
         let name = cluster.name_any();
         self.status::<DaskCluster>(cluster, &name, &workload::cluster_status("Created", workers)).await?;

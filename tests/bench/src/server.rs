@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use anyhow::{Context, Result, ensure};
 use dask_operator_api::{ClusterPhase, DaskCluster, DaskWorkerGroup};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -145,6 +145,19 @@ impl Server {
             .await
             .context("failed to create a namespace")?;
         Ok(())
+    }
+
+    /// Makes a namespace and waits until controllers have made what its pods need.
+    ///
+    /// # Errors
+    /// When it exists, or the controllers do nothing.
+    pub async fn create_namespace_for_pods(&self, name: &str) -> Result<()> {
+        self.create_namespace(name).await?;
+        let accounts: Api<ServiceAccount> = self.api(name);
+        wait_for("the default service account", async || {
+            accounts.get_opt("default").await.is_ok_and(|account| account.is_some())
+        })
+        .await
     }
 
     /// Checks that a namespace holds exactly what it should, and that the statuses say so: nothing missing, nothing

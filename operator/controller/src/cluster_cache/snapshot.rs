@@ -116,14 +116,11 @@ impl GroupSnapshot {
     /// the nodes.
     #[must_use]
     pub fn awaited(&self) -> Option<Awaited> {
-        let job = self.cluster.as_deref().and_then(job_of);
         if !self.scheduler_pods.iter().any(|pod| pod.is_live()) {
-            Some(Awaited::Scheduler)
-        } else if job.is_some_and(|job| runner_of(job, self.runner.as_ref()).is_none()) {
-            Some(Awaited::Runner)
-        } else {
-            None
+            return Some(Awaited::Scheduler);
         }
+        let job = self.cluster.as_deref().and_then(job_of)?;
+        runner_of(job, self.runner.as_deref()).is_none().then_some(Awaited::Runner)
     }
 }
 
@@ -145,10 +142,7 @@ pub fn job_of(cluster: &DaskCluster) -> Option<&OwnerReference> {
 
 /// The pod with the name of a job's runner, if it belongs to that job.
 #[must_use]
-pub fn runner_of<'a>(
-    job: &OwnerReference,
-    named: Option<&'a Arc<RunnerRecord>>,
-) -> Option<&'a Arc<RunnerRecord>> {
+pub fn runner_of<'a>(job: &OwnerReference, named: Option<&'a RunnerRecord>) -> Option<&'a RunnerRecord> {
     named.filter(|runner| runner.owner_uid.as_deref() == Some(&job.uid))
 }
 

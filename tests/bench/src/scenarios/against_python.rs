@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use dask_operator_api::{ClusterPhase, DaskCluster};
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
 use kube::api::ListParams;
 use testbed::ClusterConfig;
@@ -21,7 +20,6 @@ use crate::python_operator::Installation;
 use crate::raw_writer::RawWriter;
 use crate::results::{Bar, Figure, Measurement};
 use crate::server::Server;
-use crate::wait::wait_for;
 
 /// Name of the API server.
 pub const CLUSTER: &str = "bench-python";
@@ -115,7 +113,7 @@ impl Side {
 
 /// How many clusters are Running when nothing changes any more.
 async fn at_once(server: &Server, namespace: &str) -> Result<usize> {
-    prepare(server, namespace).await?;
+    server.create_namespace_for_pods(namespace).await?;
     driver::create_clusters(&server.client, namespace, CLUSTERS, WORKERS, CLUSTERS)
         .try_for_each(async |_| Ok(()))
         .await?;
@@ -137,16 +135,6 @@ async fn at_once(server: &Server, namespace: &str) -> Result<usize> {
     };
     server.clear(namespace).await?;
     Ok(running)
-}
-
-/// A namespace in which pods can be made.
-pub(super) async fn prepare(server: &Server, namespace: &str) -> Result<()> {
-    server.create_namespace(namespace).await?;
-    let accounts: Api<ServiceAccount> = Api::namespaced(server.client.clone(), namespace);
-    wait_for("the default service account", async || {
-        accounts.get_opt("default").await.is_ok_and(|account| account.is_some())
-    })
-    .await
 }
 
 #[cfg(test)]

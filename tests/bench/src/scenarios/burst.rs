@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use dask_operator_api::{DaskCluster, DaskWorkerGroup};
-use futures::{TryStreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep};
 
-use super::against_python::prepare;
 use crate::audit_log;
 use crate::driver;
 use crate::observer::Observer;
@@ -67,7 +65,7 @@ impl Burst {
 }
 
 async fn one(server: &Server, namespace: &str, maker: Maker<'_>) -> Result<Burst> {
-    prepare(server, namespace).await?;
+    server.create_namespace_for_pods(namespace).await?;
     let cluster = empty_cluster(server, namespace, maker).await?;
     let pods: Api<Pod> = Api::namespaced(server.client.clone(), namespace);
     let workers = usize::try_from(PODS)?;
@@ -97,11 +95,9 @@ async fn one(server: &Server, namespace: &str, maker: Maker<'_>) -> Result<Burst
 
 /// A cluster without workers, when all that it has is there.
 async fn empty_cluster(server: &Server, namespace: &str, maker: Maker<'_>) -> Result<DaskCluster> {
-    let created: Vec<DaskCluster> =
-        driver::create_clusters(&server.client, namespace, 1, 0, 1).try_collect().await?;
-    let cluster = created.into_iter().next().context("no cluster")?;
+    let cluster = driver::create_empty_cluster(&server.client, namespace).await?;
     if let Maker::RawWriter(writer) = maker {
-        Box::pin(writer.fill(stream::iter([Ok(cluster.clone())]))).await?;
+        Box::pin(writer.fill_cluster(&cluster)).await?;
     }
     let groups: Api<DaskWorkerGroup> = Api::namespaced(server.client.clone(), namespace);
     let pods: Api<Pod> = Api::namespaced(server.client.clone(), namespace);

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn its_pod_says_so() {
+    fn its_pod_says_where_it_is() {
         assert_eq!(runs_at(address(7))["status"]["podIP"], "127.77.0.7");
     }
 }

@@ -16,17 +16,15 @@ pub use memory::memory_and_rest;
 pub use running::time_to_running;
 pub use scale_up::scale_up;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dask_operator_api::DaskCluster;
-use futures::StreamExt;
 
 use crate::bench::Bench;
 use crate::driver;
 
 /// A cluster without workers, when the operator has made everything for it.
 async fn empty_cluster(bench: &Bench, namespace: &str) -> Result<DaskCluster> {
-    let created = driver::create_clusters(&bench.server.client, namespace, 1, 0, 1);
-    let cluster = std::pin::pin!(created).next().await.context("no cluster")??;
+    let cluster = driver::create_empty_cluster(&bench.server.client, namespace).await?;
     bench.settle(&bench.server.operator).await?;
     Ok(cluster)
 }

@@ -1,7 +1,6 @@
 //! One big cluster: rate of its worker pods.
 
-use anyhow::{Context, Result};
-use futures::TryStreamExt;
+use anyhow::Result;
 
 use super::empty_cluster;
 use crate::bench::Bench;
@@ -24,13 +23,12 @@ pub async fn scale_up(bench: &mut Bench) -> Result<Measurement> {
     let raw = async |bench: &Bench, namespace: &str| {
         let client = &bench.server.client;
         let writer = RawWriter::new(bench.server.raw_writer.client().await?);
-        let created = driver::create_clusters(client, namespace, 1, 0, 1).try_collect::<Vec<_>>().await?;
-        let cluster = created.first().context("no cluster")?;
-        writer.fill(futures::stream::iter([Ok(cluster.clone())])).await?;
+        let cluster = driver::create_empty_cluster(client, namespace).await?;
+        writer.fill_cluster(&cluster).await?;
         let observer = Observer::of_workers(client, namespace).await?;
         let work = async {
-            let group = driver::scale(client, cluster, pods).await?;
-            writer.create_workers(cluster, &group, pods.into()).await
+            let group = driver::scale(client, &cluster, pods).await?;
+            writer.create_workers(&cluster, &group, pods.into()).await
         };
         bench.time(None, namespace, (observer, count), expected, work).await
     };
@@ -43,5 +41,5 @@ pub async fn scale_up(bench: &mut Bench) -> Result<Measurement> {
         bench.time(Some(&operator), namespace, (observer, count), expected, work).await
     };
     let subject = Subject { name: Figure::ScaleUp, unit: "pods/s", objects: count, per: ("pod", count) };
-    bench.compare(subject, raw, operator).await
+    Box::pin(bench.compare(subject, raw, operator)).await
 }

@@ -18,8 +18,8 @@ pub(super) fn with_runner(
 ) -> DaskClusterStatus {
     let cluster = &snapshot.cluster;
     let Some(job) = job_of(cluster) else { return status };
-    let runner = runner_of(job, snapshot.runner.as_ref());
-    let (ready, reason, message) = finding(runner.map(|runner| &**runner), obstacle);
+    let runner = runner_of(job, snapshot.runner.as_deref());
+    let (ready, reason, message) = finding(runner, obstacle);
     let time = Time(now);
     let built = Conditions::new(&previous.conditions, cluster.metadata.generation, &time)
         .set(ConditionType::RunnerReady, Some(ready), reason, &message)

@@ -5,7 +5,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tracing::info;
 
-use super::build;
 use crate::cluster_cache::{ObjectKey, WirePod};
 use crate::context::Context;
 use crate::controllers::Obstacle;
@@ -75,7 +74,7 @@ pub(super) async fn runner_exists(ctx: &Context, job: &DaskJob) -> Result<bool, 
 
 async fn existing_runner(ctx: &Context, job: &DaskJob) -> Result<Option<WirePod>, WriteError> {
     let key = ObjectKey::of(job);
-    match ctx.writer.get::<WirePod>(&key.sibling(build::runner_name(&key.name)), Lane::Urgent).await {
+    match ctx.writer.get::<WirePod>(&key.runner(), Lane::Urgent).await {
         Ok(pod) => Ok(Some(pod)),
         Err(WriteError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
