@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use dask_operator_api::{ClusterPhase, DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, JobStatus};
-use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use tokio::sync::watch;
 
 use super::ObjectKey;
@@ -132,18 +131,21 @@ impl ClusterCache {
 
     /// The clusters to reconcile, as they come, each after the cache and the store show what happened. Nothing
     /// comes before the cache is ready, and no cluster more often than every 100 ms. One taker at a time.
-    pub fn take_cluster_triggers(&self) -> impl Stream<Item = ObjectRef<DaskCluster>> + Send + 'static {
-        self.shared.clusters.stream().map(|key| key.object_ref())
+    #[must_use]
+    pub fn cluster_triggers(&self) -> Triggers {
+        self.shared.clusters.clone()
     }
 
-    /// The worker groups to reconcile, as [`Self::take_cluster_triggers`].
-    pub fn take_group_triggers(&self) -> impl Stream<Item = ObjectRef<DaskWorkerGroup>> + Send + 'static {
-        self.shared.groups.stream().map(|key| key.object_ref())
+    /// The worker groups to reconcile, as [`Self::cluster_triggers`].
+    #[must_use]
+    pub fn group_triggers(&self) -> Triggers {
+        self.shared.groups.clone()
     }
 
-    /// The clusters whose scheduler or workers changed, as [`Self::take_cluster_triggers`].
-    pub fn take_link_triggers(&self) -> impl Stream<Item = ObjectKey> + Send + 'static {
-        self.shared.links.stream()
+    /// The clusters whose scheduler or workers changed, as [`Self::cluster_triggers`].
+    #[must_use]
+    pub fn link_triggers(&self) -> Triggers {
+        self.shared.links.clone()
     }
 
     /// All clusters, for whoever takes the link triggers.
@@ -159,14 +161,16 @@ impl ClusterCache {
         }
     }
 
-    /// The jobs to reconcile, as [`Self::take_cluster_triggers`].
-    pub fn take_job_triggers(&self) -> impl Stream<Item = ObjectRef<DaskJob>> + Send + 'static {
-        self.shared.jobs.stream().map(|key| key.object_ref())
+    /// The jobs to reconcile, as [`Self::cluster_triggers`].
+    #[must_use]
+    pub fn job_triggers(&self) -> Triggers {
+        self.shared.jobs.clone()
     }
 
-    /// The autoscalers to reconcile, as [`Self::take_cluster_triggers`].
-    pub fn take_autoscaler_triggers(&self) -> impl Stream<Item = ObjectRef<DaskAutoscaler>> + Send + 'static {
-        self.shared.autoscalers.stream().map(|key| key.object_ref())
+    /// The autoscalers to reconcile, as [`Self::cluster_triggers`].
+    #[must_use]
+    pub fn autoscaler_triggers(&self) -> Triggers {
+        self.shared.autoscalers.clone()
     }
 
     /// Something that no watch shows concerns the autoscalers of this cluster: its scheduler wants another number

@@ -29,7 +29,7 @@ use crate::writer::{Lane, WriteError};
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskAutoscaler>, ctx: Arc<Context>, shutdown: CancellationToken) {
-    let triggers = ctx.cache.take_autoscaler_triggers();
+    let triggers = ctx.cache.autoscaler_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.autoscaler_status.forget(key);
         ctx.backoff.reset("DaskAutoscaler", key);

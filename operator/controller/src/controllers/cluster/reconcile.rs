@@ -26,7 +26,7 @@ use crate::writer::{Lane, WriteError};
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: CancellationToken) {
-    let triggers = ctx.cache.take_cluster_triggers();
+    let triggers = ctx.cache.cluster_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.cluster_obstacles.clear(key);
         ctx.cluster_status.forget(key);

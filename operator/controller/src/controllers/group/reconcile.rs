@@ -29,7 +29,7 @@ const CHANGED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: CancellationToken) {
-    let triggers = ctx.cache.take_group_triggers();
+    let triggers = ctx.cache.group_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.group_obstacles.clear(key);
         ctx.group_status.forget(key);

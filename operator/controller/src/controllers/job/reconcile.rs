@@ -31,7 +31,7 @@ const UNSEEN: Duration = Duration::from_secs(1);
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskJob>, ctx: Arc<Context>, shutdown: CancellationToken) {
-    let triggers = ctx.cache.take_job_triggers();
+    let triggers = ctx.cache.job_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.job_obstacles.clear(key);
         ctx.job_status.forget(key);
