@@ -1,7 +1,7 @@
 //! What every reconciliation has at hand.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dask_operator_api::{DaskAutoscalerStatus, DaskClusterStatus, DaskJobStatus, DaskWorkerGroupStatus};
 use kube::Resource;
@@ -78,7 +78,7 @@ impl Context {
     /// Counts what the gauges show.
     #[must_use]
     pub fn sample(&self, ready: bool) -> Sample {
-        let counts = self.cache.counts();
+        let counts = self.cache.counts(Instant::now());
         let pods = counts.pods.into_iter().map(|(scheduler, state, count)| {
             let component = if scheduler { "scheduler" } else { "worker" };
             (component, state_word(state), count)

@@ -1,7 +1,7 @@
 //! The handle through which everybody reads the watched state.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dask_operator_api::{ClusterPhase, DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, JobStatus};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -19,6 +19,10 @@ use super::triggers::Triggers;
 use super::wire_pod::WirePod;
 use crate::telemetry::Metrics;
 
+/// What was counted is told again for so long: a count looks at every pod while nobody else can look at any, and whoever
+/// reaches the port for metrics can ask for it.
+const COUNTED_FOR: Duration = Duration::from_secs(1);
+
 /// The watched state. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ClusterCache {
@@ -35,6 +39,7 @@ struct Shared {
     jobs: Triggers,
     autoscalers: Triggers,
     ready: watch::Sender<bool>,
+    counted: Mutex<Option<(Instant, Counts)>>,
     metrics: Metrics,
 }
 
@@ -64,6 +69,7 @@ impl ClusterCache {
             jobs: Triggers::default(),
             autoscalers: Triggers::default(),
             ready: watch::Sender::new(false),
+            counted: Mutex::default(),
             metrics,
         };
         Self { shared: Arc::new(shared) }
@@ -261,9 +267,17 @@ impl ClusterCache {
         self.health().report(Instant::now())
     }
 
-    /// Counts what there is.
+    /// What there was of each kind not more than a second before `now`.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self, now: Instant) -> Counts {
+        let mut counted = self.shared.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = counted.take().filter(|(at, _)| now.saturating_duration_since(*at) < COUNTED_FOR);
+        let (_, counts) = counted.insert(recent.unwrap_or_else(|| (now, self.count())));
+        counts.clone()
+    }
+
+    /// Counts what there is.
+    fn count(&self) -> Counts {
         let index = self.index();
         let mut counts = Counts { groups: index.groups.iter().count(), ..Counts::default() };
         for (_, cluster) in index.clusters.iter() {

@@ -344,7 +344,7 @@ async fn replies_to_own_writes_are_seen_at_once_and_wake() {
     cache.deleted_pod("ns", "own", "own-uid");
     let workers = cache.group_snapshot(&ObjectKey::new("ns", "g")).unwrap().members.workers;
     assert_eq!(workers[0].state, PodState::Terminating);
-    assert_eq!(cache.counts().pods, [(false, PodState::Terminating, 1)]);
+    assert_eq!(cache.counts(std::time::Instant::now()).pods, [(false, PodState::Terminating, 1)]);
 
     cache.created_service(&serde_json::from_value(json!({"metadata": metadata("c-scheduler", 51)})).unwrap());
     cache.created_deployment(
@@ -355,5 +355,9 @@ async fn replies_to_own_writes_are_seen_at_once_and_wake() {
     cache.created_group(&serde_json::from_value(default_group).unwrap());
     let snapshot = cache.cluster_snapshot(&ObjectKey::new("ns", "c")).unwrap();
     assert!(snapshot.service.is_some() && snapshot.deployment.is_some() && snapshot.default_group.is_some());
-    assert_eq!((cache.counts().groups, cache.counts().clusters), (2, vec![(None, 1)]));
+    let now = std::time::Instant::now();
+    let counts = cache.counts(now);
+    assert_eq!((counts.groups, counts.clusters), (1, vec![(None, 1)]), "as counted before");
+    let counts = cache.counts(now + Duration::from_secs(1));
+    assert_eq!((counts.groups, counts.clusters), (2, vec![(None, 1)]));
 }
