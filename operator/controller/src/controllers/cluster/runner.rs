@@ -50,27 +50,10 @@ fn finding(runner: Option<&RunnerRecord>, obstacle: Option<&Obstacle>) -> (bool,
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-
     use super::*;
     use crate::cluster_cache::records::{PodProblem, PodState};
-    use crate::controllers::cluster::testing::{at, made};
+    use crate::controllers::cluster::testing::{at, made, of_job};
     use crate::controllers::job::testing::runner;
-
-    fn of_job(runner: Option<RunnerRecord>) -> ClusterSnapshot {
-        let mut snapshot = made(PodState::Ready);
-        let owner = OwnerReference {
-            kind: "DaskJob".to_owned(),
-            uid: "job-uid".to_owned(),
-            controller: Some(true),
-            ..OwnerReference::default()
-        };
-        Arc::make_mut(&mut snapshot.cluster).metadata.owner_references = Some(vec![owner]);
-        snapshot.runner = runner.map(Arc::new);
-        snapshot
-    }
 
     fn found(snapshot: &ClusterSnapshot, obstacle: Option<&Obstacle>) -> Option<(String, String)> {
         let empty = DaskClusterStatus::default();
