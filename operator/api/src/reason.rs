@@ -19,7 +19,8 @@ pub enum Reason {
     Accepted,
     /// The scheduler's load balancer has no address yet.
     WaitingForLoadBalancer,
-    /// Workers are created when the pod of their scheduler exists, so that they do not take its room.
+    /// Workers are created when the pod of their scheduler exists, so that they do not take its room; the runner of a job
+    /// is started when the scheduler can be reached.
     WaitingForScheduler,
     /// Workers are created when the runner of their job exists, so that they do not take its room.
     WaitingForRunner,

@@ -93,6 +93,8 @@ pub struct RunnerRecord {
     pub owner_uid: Option<Arc<str>>,
     /// Deletion was asked for.
     pub terminating: bool,
+    /// It is not started before the scheduler can be reached: it has [`labels::SCHEDULER_GATE`].
+    pub gated: bool,
     /// How far it is.
     pub phase: RunnerPhase,
     /// When its first container started; for one that ended without, when the kubelet took it.

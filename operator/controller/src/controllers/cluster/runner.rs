@@ -42,6 +42,10 @@ fn finding(runner: Option<&RunnerRecord>, obstacle: Option<&Obstacle>) -> (bool,
     if let Some(problem) = &runner.problem {
         return (false, problem.reason, problem.message.clone());
     }
+    if runner.gated && runner.phase == RunnerPhase::Pending {
+        let message = format!("pod \"{}\" is started when the scheduler is ready and answers", runner.name);
+        return (false, Reason::WaitingForScheduler, message);
+    }
     if runner.phase == RunnerPhase::Pending {
         return (false, Reason::Starting, format!("pod \"{}\" is starting", runner.name));
     }
@@ -79,6 +83,8 @@ mod tests {
             found(&of_job(Some(runner(RunnerPhase::Pending))), None),
             Some(expected("False", "Starting"))
         );
+        let gated = RunnerRecord { gated: true, ..runner(RunnerPhase::Pending) };
+        assert_eq!(found(&of_job(Some(gated)), None), Some(expected("False", "WaitingForScheduler")));
         assert_eq!(
             found(&of_job(Some(runner(RunnerPhase::Running))), None),
             Some(expected("True", "AllReady"))
