@@ -11,6 +11,7 @@ use crate::cluster_cache::ClusterCache;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::Obstacles;
 use crate::controllers::announce::Announcement;
+use crate::controllers::cluster::ClusterRefusals;
 use crate::controllers::group::{Edits, Ordinals};
 use crate::controllers::status_writer::StatusMemory;
 use crate::events::{Event, EventSink, EventType};
@@ -44,7 +45,7 @@ pub struct Context {
     /// Failures of each object.
     pub backoff: Backoff,
     /// Refused writes of clusters.
-    pub cluster_obstacles: Obstacles,
+    pub cluster_refusals: ClusterRefusals,
     /// Refused writes of groups.
     pub group_obstacles: Obstacles,
     /// The highest ordinal given in each group.
@@ -165,7 +166,7 @@ mod tests {
             metrics,
             settings: Arc::new(Settings::from_arguments([""; 0]).unwrap()),
             leadership,
-            cluster_obstacles: Obstacles::default(),
+            cluster_refusals: ClusterRefusals::default(),
             group_obstacles: Obstacles::default(),
             ordinals: Ordinals::default(),
             group_edits: Edits::default(),

@@ -100,6 +100,7 @@ pub fn with_drains(cluster: &ClusterSnapshot, progress: &DrainProgress) -> LinkV
     let drains = marked.map(|pod| (pod.uid.clone(), progress.clone())).collect();
     let now = Timestamp::now();
     let sample = Sample {
+        asked: now,
         taken: now,
         scheduler_id: "Scheduler-1".into(),
         started: None,

@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::announce::announcements;
+use super::announce::{Announcement, announcements, milestones_of_cluster, milestones_of_job};
 use super::obstacle::Obstacle;
 use super::status_writer::{StatusMemory, Urgency};
 use crate::backoff::ErrorClass;
@@ -65,11 +65,20 @@ impl From<&ReconcileError> for ErrorClass {
 pub trait Status: Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
+
+    /// What a person likes to see of an object that comes on well, when this status follows another.
+    fn milestones(&self, _before: &Self) -> Vec<Announcement> {
+        Vec::new()
+    }
 }
 
 impl Status for dask_operator_api::DaskClusterStatus {
     fn conditions(&self) -> &[Condition] {
         &self.conditions
+    }
+
+    fn milestones(&self, before: &Self) -> Vec<Announcement> {
+        milestones_of_cluster(before, self)
     }
 }
 
@@ -77,6 +86,10 @@ impl Status for dask_operator_api::DaskClusterStatus {
 impl Status for dask_operator_api::DaskJobStatus {
     fn conditions(&self) -> &[Condition] {
         &[]
+    }
+
+    fn milestones(&self, before: &Self) -> Vec<Announcement> {
+        milestones_of_job(before, self)
     }
 }
 
@@ -135,7 +148,8 @@ where
     if let Some(wait) = memory.wait(&key, &uid, urgency.interval(), started) {
         return Ok(Some(wait));
     }
-    for news in announcements(previous.conditions(), next.conditions()) {
+    let changes = announcements(previous.conditions(), next.conditions());
+    for news in changes.into_iter().chain(next.milestones(previous)) {
         ctx.announce(object, &news);
     }
     let version = ctx.writer.patch_status::<K>(&key, &patch, urgency.lane()).await?;

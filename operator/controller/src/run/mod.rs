@@ -17,6 +17,7 @@ use crate::backoff::Backoff;
 use crate::cluster_cache::ClusterCache;
 use crate::context::Context;
 use crate::controllers::Obstacles;
+use crate::controllers::cluster::ClusterRefusals;
 use crate::controllers::group::{Edits, Ordinals};
 use crate::controllers::status_writer::StatusMemory;
 use crate::events::{EventSettings, EventSink};
@@ -122,7 +123,7 @@ pub fn start(clients: Clients, settings: Settings, shutdown: CancellationToken) 
         metrics,
         settings,
         leadership,
-        cluster_obstacles: Obstacles::default(),
+        cluster_refusals: ClusterRefusals::default(),
         group_obstacles: Obstacles::default(),
         ordinals: Ordinals::default(),
         group_edits: Edits::default(),

@@ -219,6 +219,7 @@ impl Link {
         }
         self.recovered(answers.source);
         let sample = Sample {
+            asked,
             taken: now,
             scheduler_id: id,
             started: answers.started,

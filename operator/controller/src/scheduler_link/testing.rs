@@ -10,6 +10,7 @@ use super::view::{Idleness, LinkView, Sample, Source};
 /// What a scheduler without workers says.
 pub(crate) fn sample(id: &str) -> Sample {
     Sample {
+        asked: Timestamp::from_second(1_800_000_000).unwrap(),
         taken: Timestamp::from_second(1_800_000_000).unwrap(),
         scheduler_id: id.into(),
         started: None,

@@ -31,6 +31,8 @@ pub struct LinkFailure {
 /// What a scheduler said in one round of questions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
+    /// When the round's questions began, by this operator's clock: what it says was so then or later.
+    pub asked: Timestamp,
     /// When the round ended, by this operator's clock.
     pub taken: Timestamp,
     /// Identity that the scheduler process gave itself; another one means that it restarted and lost all results.

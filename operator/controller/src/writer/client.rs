@@ -182,6 +182,23 @@ impl Writer {
         Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
     }
 
+    /// Changes an object by a strategic merge patch, which can take one element out of a list and leave the others.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn strategic_merge_patch<K>(
+        &self,
+        key: &ObjectKey,
+        patch: &Value,
+        lane: Lane,
+    ) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let request = requests::<K>(key).patch(&key.name, &patch_params(), &Patch::Strategic(patch));
+        Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
+    }
+
     /// Changes the status of an object by a JSON merge patch of the status alone, as
     /// [`merge_patch_between`](super::merge_patch_between) makes it; returns the object's new version. The rest of the
     /// answer, which repeats the whole specification, is not read.

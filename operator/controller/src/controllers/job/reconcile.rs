@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dask_operator_api::labels::CLUSTER_NAME;
 use dask_operator_api::{DaskCluster, DaskJob, DaskJobStatus, JobStatus, Reason};
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -12,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::apply::{self, Created};
-use super::decide::decide;
+use super::build;
+use super::decide::{Inputs, decide};
 use super::plan::{Ending, Step};
 use super::status::{final_status, status};
 use crate::cluster_cache::ObjectKey;
@@ -49,7 +51,8 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
     let mut before = ctx.job_status.newest(&key, &uid, resource_version(&job.metadata), job.status.as_ref());
     let generation = job.metadata.generation;
     let standing = ctx.job_obstacles.standing(&key, generation, now);
-    let plan = decide(&snapshot, &before, standing.as_ref(), now);
+    let link = ctx.links.view(&key);
+    let plan = decide(&snapshot, &before, &Inputs { standing: standing.as_ref(), link: &link }, now);
     take_over(&ctx, &*job).await?;
     if job.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
@@ -58,22 +61,22 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
         before = greet(&ctx, &snapshot, &before).await?;
     }
 
-    let (mut obstacle, mut requeue) = (plan.obstacle, plan.requeue_after);
+    let (mut obstacle, mut requeue, mut refused) = (plan.obstacle, plan.requeue_after, None);
     match plan.step {
         Step::Wait => {}
         Step::Create { cluster, runner } => {
+            if cluster.is_some() {
+                tell_corrected_selector(&ctx, &job);
+            }
             match apply::create(&ctx, &job, cluster.as_deref(), runner.as_deref()).await? {
                 Created::All => {}
                 Created::Unseen => requeue = Some(UNSEEN),
-                Created::Not(refused) => {
-                    let told = ctx.job_obstacles.last(&key);
-                    requeue = Some(ctx.job_obstacles.refused(&key, generation, refused.clone(), now));
-                    tell_obstacle(&ctx, &job, told.as_ref(), &refused);
-                    let current = ctx.cache.job_snapshot(&key).unwrap_or(snapshot);
-                    write(&ctx, &job, &before, status(&current, &before)).await?;
-                    return Ok(requeue.map_or_else(Action::await_change, Action::requeue));
-                }
+                Created::Not(obstacle) => refused = Some(obstacle),
             }
+        }
+        Step::StartRunner { uid } => {
+            refused = apply::start_runner(&ctx, &job, &uid).await?;
+            requeue = Some(UNSEEN);
         }
         Step::Finish { cluster, ending } => {
             if let Some(ending) = &ending
@@ -86,10 +89,28 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
             return Ok(Action::await_change());
         }
     }
-    remember_obstacle(&ctx, &job, obstacle.take(), now);
+    if let Some(refused) = refused {
+        let told = ctx.job_obstacles.last(&key);
+        requeue = Some(ctx.job_obstacles.refused(&key, generation, refused.clone(), now));
+        tell_obstacle(&ctx, &job, told.as_ref(), &refused);
+    } else {
+        remember_obstacle(&ctx, &job, obstacle.take(), now);
+    }
     let current = ctx.cache.job_snapshot(&key).unwrap_or(snapshot);
     write(&ctx, &job, &before, status(&current, &before)).await?;
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Tells that the Service of the job's cluster will select another scheduler than the job's author wrote.
+fn tell_corrected_selector(ctx: &Context, job: &DaskJob) {
+    let Ok(name) = job.name_any().parse() else { return };
+    let Some(foreign) = build::foreign_selector(job, &name) else { return };
+    let message = format!(
+        "spec.cluster.spec.scheduler.service.selector asks for {CLUSTER_NAME}={foreign}, which is no pod of this job; \
+         its cluster has {CLUSTER_NAME}={name} instead"
+    );
+    let news = Announcement { reason: Reason::SelectorCorrected, message, warning: false };
+    ctx.announce(job, &news);
 }
 
 /// A new job shows at once that it was seen, before anything is made for it.
