@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod control_plane;
 mod error_chain;
+mod firewall;
 pub mod images;
 mod lifecycle;
 mod network;

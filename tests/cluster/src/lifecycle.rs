@@ -12,7 +12,7 @@ use crate::{
     cgroups::{self, Hierarchy},
     command,
     config::{self, ClusterConfig},
-    control_plane, network,
+    control_plane, firewall, network,
     nodes::{self, Change},
     process, requirements,
     state::{self, State},
@@ -54,6 +54,9 @@ pub enum Error {
         /// What `ip` answered.
         source: command::Error,
     },
+    /// The host's firewall.
+    #[error(transparent)]
+    Firewall(#[from] firewall::Error),
     /// Control groups.
     #[error(transparent)]
     Cgroups(#[from] cgroups::Error),
@@ -158,6 +161,7 @@ fn reserve(config: &ClusterConfig, state_dir: &Path) -> Result<State, Error> {
     state.save(state_dir)?;
     if let Some(network) = nodes::network(state_dir, &state) {
         network.create_fabric().map_err(network_error)?;
+        network.open_firewall(state.api_server_port())?;
     }
     Ok(state)
 }
@@ -209,7 +213,9 @@ fn clean(state_dir: &Path) -> Result<(), Error> {
 fn stop(state_dir: &Path) -> Result<(), Error> {
     process::kill_all(&process::all(state_dir), KILL_PATIENCE)?;
     let names = Names::of(state_dir);
-    Hierarchy::of_machine().remove(&names.prefix(), KILL_PATIENCE)?;
+    let hierarchy = Hierarchy::of_machine();
+    hierarchy.remove(&names.prefix(), KILL_PATIENCE)?;
+    hierarchy.restore()?;
     remove_network(state_dir, &names)
 }
 
