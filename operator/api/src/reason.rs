@@ -70,7 +70,7 @@ pub enum Reason {
     ScaledUp,
     /// Workers were removed.
     ScaledDown,
-    /// A worker was replaced.
+    /// A worker was replaced, because it had failed, was of an older template, or got no tasks any more.
     WorkerReplaced,
 
     /// Workers finish their tasks and hand over their data before they go.
@@ -98,6 +98,8 @@ pub enum Reason {
     SchedulerGarbled,
     /// There is no running scheduler to ask.
     SchedulerNotRunning,
+    /// Several pods of the scheduler run, and it cannot be told which of them the workers have joined.
+    SeveralSchedulers,
     /// All workers have stopped taking tasks because their memory is full.
     AllWorkersPaused,
     /// The scheduler process is another one than before.

@@ -120,7 +120,7 @@ impl Cluster {
         self.wait_for_progress(
             uid,
             "the drain is refused",
-            |progress| matches!(progress, DrainProgress::Refused { message } if message.contains(words)),
+            |progress| matches!(progress, DrainProgress::Refused { message, .. } if message.contains(words)),
         )
         .await;
     }

@@ -31,8 +31,10 @@ pub struct PodRecord {
     pub drain: Option<Box<DrainIntent>>,
     /// Node it was given to.
     pub node: Option<Arc<str>>,
-    /// Its IP address, once it has one; Dask's addresses of its workers begin with it.
+    /// Its IP address, once it has one.
     pub ip: Option<Box<str>>,
+    /// Its addresses of the other family, if the network has both; Dask's workers may use any.
+    pub other_ips: Box<[Box<str>]>,
     /// Whether a container of it runs: from then on it may hold data.
     pub running: bool,
     /// `metadata.creationTimestamp`, in whole seconds.
@@ -55,6 +57,11 @@ impl PodRecord {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.state <= PodState::Ready
+    }
+
+    /// All its IP addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.ip.iter().chain(&self.other_ips).map(AsRef::as_ref)
     }
 }
 

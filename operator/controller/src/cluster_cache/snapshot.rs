@@ -18,7 +18,7 @@ pub struct ClusterSnapshot {
     pub service: Option<Arc<ServiceRecord>>,
     /// The Deployment called `<cluster>-scheduler`, whoever owns it.
     pub deployment: Option<Arc<DeploymentRecord>>,
-    /// Pods labelled as scheduler of this cluster, oldest first.
+    /// Pods that the scheduler's Deployment made, oldest first; whatever else is labelled like them does not count.
     pub scheduler_pods: Vec<Arc<PodRecord>>,
     /// The groups whose `spec.cluster` names this cluster, in order of name, each with its workers.
     pub groups: Vec<GroupMembers>,
@@ -103,7 +103,7 @@ pub struct GroupSnapshot {
     pub members: GroupMembers,
     /// The cluster that `spec.cluster` names.
     pub cluster: Option<Arc<DaskCluster>>,
-    /// Pods labelled as scheduler of that cluster, oldest first.
+    /// Pods that the Deployment of that cluster's scheduler made, oldest first.
     pub scheduler_pods: Vec<Arc<PodRecord>>,
     /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
     pub runner: Option<Arc<RunnerRecord>>,

@@ -66,7 +66,7 @@ async fn reconcile_autoscaler(
 
     let now = Timestamp::now();
     let cluster_key = key.sibling(autoscaler.spec.cluster.as_str());
-    let link = ctx.links.view(&cluster_key);
+    let link = ctx.links.view(&cluster_key, cluster.and_then(|cluster| cluster.metadata.uid.as_deref()));
     let input = AutoscalerInput {
         cluster: &autoscaler.spec.cluster,
         cluster_exists: cluster.is_some(),

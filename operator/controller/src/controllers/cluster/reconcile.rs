@@ -60,7 +60,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
     let generation = cluster.metadata.generation;
     let standing = ctx.cluster_refusals.standing(&key, generation, now);
-    let link = ctx.links.view(&key);
+    let link = ctx.links.view(&key, cluster.metadata.uid.as_deref());
     let inputs = Inputs { standing: &standing, telemetry: ctx.settings.telemetry(), link: &link };
     let mut plan = decide(&snapshot, &inputs, now);
 
@@ -92,7 +92,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     if let Some(error) = applied.failure {
         return Err(error.into());
     }
-    let idle = idle::check(&snapshot, &ctx.links.view(&key), Timestamp::now());
+    let link = ctx.links.view(&key, cluster.metadata.uid.as_deref());
+    let idle = idle::check(&snapshot, &link, Timestamp::now());
     if let Idle::TooLong(since) = idle {
         delete_idle(&ctx, &cluster, since).await?;
         return Ok(Action::await_change());

@@ -134,6 +134,7 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         drain: None,
         node: None,
         ip: None,
+        other_ips: Box::default(),
         running: state == PodState::Ready,
         created: at(0),
         state,

@@ -30,6 +30,7 @@ enum Departure {
     TooMany,
     Outdated,
     Stranded,
+    Fenced,
 }
 
 /// Tells of changes of size, but not of the first filling of a group: every cluster starts with one.
@@ -70,6 +71,15 @@ fn news(snapshot: &GroupSnapshot, plan: &GroupPlan) -> Vec<Announcement> {
         );
         tell(Reason::WorkerStranded, message);
     }
+    let fenced = names(Departure::Fenced);
+    if !fenced.is_empty() {
+        let message = format!(
+            "replaced {} workers that got no tasks any more, because they had been retired before: {}",
+            fenced.len(),
+            listed(&fenced)
+        );
+        tell(Reason::WorkerReplaced, message);
+    }
     let outdated = names(Departure::Outdated);
     if !outdated.is_empty() {
         let message =
@@ -92,7 +102,8 @@ fn departure_of(removal: &Removal, snapshot: &GroupSnapshot) -> Departure {
     let pod = snapshot.members.workers.iter().find(|pod| *pod.uid == *removal.uid);
     match (&removal.cause, pod.and_then(|pod| pod.drain.as_ref()).map(|intent| intent.reason)) {
         (Cause::Failed, _) => Departure::Failed,
-        (Cause::Stranded, _) => Departure::Stranded,
+        (_, Some(Reason::WorkerStranded)) => Departure::Stranded,
+        (_, Some(Reason::WorkerReplaced)) => Departure::Fenced,
         (Cause::Outdated, _) | (_, Some(Reason::TemplateChanged)) => Departure::Outdated,
         _ => Departure::TooMany,
     }
@@ -131,15 +142,23 @@ mod tests {
 
     #[test]
     fn every_departure_has_its_reason() {
-        let intent = DrainIntent { reason: Reason::TemplateChanged, since: at(0) };
-        let outdated = Arc::new(PodRecord { drain: Some(Box::new(intent)), ..running(4) });
-        let snapshot = snapshot(2, vec![outdated]);
+        let marked = |ordinal, reason| {
+            let intent = DrainIntent { reason, since: at(0) };
+            Arc::new(PodRecord { drain: Some(Box::new(intent)), ..running(ordinal) })
+        };
+        let pods = [
+            (2, Reason::WorkerStranded),
+            (4, Reason::TemplateChanged),
+            (5, Reason::WorkerReplaced),
+        ];
+        let snapshot = snapshot(2, pods.map(|(ordinal, reason)| marked(ordinal, reason)).into());
         let plan = GroupPlan {
             remove: vec![
                 removal(1, Cause::Drained),
-                removal(2, Cause::Stranded),
+                removal(2, Cause::Drained),
                 removal(3, Cause::Outdated),
                 removal(4, Cause::Drained),
+                removal(5, Cause::Drained),
             ],
             create: vec![9],
             ..GroupPlan::default()
@@ -150,6 +169,11 @@ mod tests {
                 (
                     Reason::WorkerStranded,
                     "replaced 1 workers that did not join the restarted scheduler: w-2".to_owned()
+                ),
+                (
+                    Reason::WorkerReplaced,
+                    "replaced 1 workers that got no tasks any more, because they had been retired before: w-5"
+                        .to_owned()
                 ),
                 (Reason::WorkerReplaced, "replaced 2 workers of an older template: w-3, w-4".to_owned()),
                 (Reason::ScaledDown, "removed 1 workers to reach 2: w-1".to_owned()),

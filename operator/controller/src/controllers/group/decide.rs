@@ -11,10 +11,11 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::failures;
+use super::known::Known;
 use super::relabel::{Relabel, relabel};
 use super::removal::{Finding, Marking, Removal};
 use super::shrink::{Situation, shrink};
-use super::stranded::stranded;
+use super::stranded::useless;
 use super::update::{Update, is_outdated, update};
 use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::GroupSnapshot;
@@ -117,13 +118,16 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     // Workers that are one too many go before those of an older template, and for one reason at a time.
     let fits = shrink.staying <= desired;
     let waits_for_edits = is_outdated(&snapshot.members, inputs.template_hash);
+    let mut useless = useless(&snapshot.members, cluster, inputs.link, &policy, now);
+    useless.mark.retain(|_| fits);
     let update = match inputs.settling {
-        None if fits && standing.is_none() => update(&snapshot.members, inputs.template_hash, &policy),
+        None if fits && standing.is_none() && useless.mark.is_empty() => {
+            let known = Known::of(inputs.link, &snapshot.scheduler_pods, now);
+            update(&snapshot.members, inputs.template_hash, &policy, known)
+        }
         _ => Update::default(),
     };
-    let (lost, look_again) = stranded(&snapshot.members, cluster, inputs.link, now);
-    let lost: Vec<_> = lost.into_iter().filter(|_| fits).collect();
-    let staying = shrink.staying.saturating_sub(update.remove.len() + lost.len());
+    let staying = shrink.staying.saturating_sub(update.remove.len());
     let pause = plan.failures.as_ref().and_then(|failures| until(failures.retry_after.0, now));
     let waits = |worker: &PodRecord| {
         staying < desired && pause.is_some() && worker.drain.is_none() && failures::slows_down(worker, now)
@@ -135,12 +139,12 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     plan.remove.extend(shrink.remove);
     plan.remove.extend(update.remove);
     plan.mark = shrink.mark;
-    plan.mark.extend(update.mark.into_iter().filter(|marking| !is_among(&lost, &marking.pod)));
-    plan.remove.extend(lost);
+    plan.mark.extend(update.mark);
+    plan.mark.extend(useless.mark);
     plan.unmark = shrink.unmark;
-    plan.shrinking = shrink.finding;
+    plan.shrinking = shrink.finding.or(useless.finding).or(update.kept);
     plan.requeue_after = earlier(pause.filter(|_| !waiting.is_empty()), shrink.requeue_after);
-    plan.requeue_after = earlier(plan.requeue_after, look_again);
+    plan.requeue_after = earlier(plan.requeue_after, earlier(useless.requeue_after, update.requeue_after));
     plan.requeue_after = earlier(plan.requeue_after, inputs.settling.filter(|_| waits_for_edits));
 
     let missing = desired.saturating_sub(staying + waiting.len());
@@ -177,10 +181,6 @@ fn silence(snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, now: Timest
     let is_new = status.observed_generation.is_none() && members.pods().next().is_none();
     let created = members.group.metadata.creation_timestamp.as_ref().filter(|_| is_new)?;
     until(created.0 + PATIENCE, now).map(|wait| wait.min(PATIENCE))
-}
-
-fn is_among(removals: &[Removal], pod: &PodRecord) -> bool {
-    removals.iter().any(|removal| *removal.uid == *pod.uid)
 }
 
 /// The cluster that the group's workers belong to, or why there is none.

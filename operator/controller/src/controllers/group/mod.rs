@@ -7,6 +7,8 @@ mod creations;
 mod decide;
 mod edits;
 mod failures;
+mod kept;
+mod known;
 mod ordinals;
 mod reconcile;
 mod relabel;

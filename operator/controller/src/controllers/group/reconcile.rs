@@ -54,7 +54,8 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     let highest_ordinal = ctx.ordinals.highest(&key, &uid, before.highest_ordinal);
     let known = DaskWorkerGroupStatus { highest_ordinal, ..before.clone() };
     let standing = ctx.group_obstacles.standing(&key, group.metadata.generation, now);
-    let link = ctx.links.view(&key.sibling(group.spec.cluster.as_str()));
+    let cluster_uid = snapshot.cluster.as_ref().and_then(|cluster| cluster.uid());
+    let link = ctx.links.view(&key.sibling(group.spec.cluster.as_str()), cluster_uid.as_deref());
     let template_hash = template_hash(group)?;
     let inputs = Inputs {
         template_hash: &template_hash,

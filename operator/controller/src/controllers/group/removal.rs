@@ -43,8 +43,6 @@ pub enum Cause {
     SchedulerGone,
     /// It is of an older template, and nothing of it runs.
     Outdated,
-    /// It did not join the scheduler that took the place of its own.
-    Stranded,
     /// Its time to drain has run out; what is lost, in words.
     Forced(String),
 }

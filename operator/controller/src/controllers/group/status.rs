@@ -41,7 +41,7 @@ pub fn status(
     let Told { obstacle, failures, shrinking, template_hash } = *told;
     let group = &snapshot.members.group;
     let policy = snapshot.cluster.as_ref().map(|cluster| cluster.spec.update_policy()).unwrap_or_default();
-    let (updating, update) = update::finding(&snapshot.members, template_hash, &policy);
+    let (updating, update) = update::finding(&snapshot.members, template_hash, &policy, shrinking);
     let counts = WorkerCounts::of_group(&snapshot.members);
     let (scaling, why, words) = scaling(group.spec.worker.replicas, counts, shrinking);
     let (ready, reason, message) = finding(snapshot, counts, obstacle, failures, now);
