@@ -1,6 +1,7 @@
 //! One reconciliation of a cluster: observe → decide → apply → status.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use dask_operator_api::{DaskCluster, Reason};
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
+use crate::controllers::obstacle::Purpose;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
@@ -47,8 +49,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let uid = cluster.uid().unwrap_or_default();
     let mut before =
         ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
-    let generation = cluster.metadata.generation;
-    let standing = ctx.cluster_obstacles.standing(&key, generation, now);
+    let standing =
+        ctx.cluster_obstacles.standing(&key, &cluster.metadata, Purpose::Creation, Instant::now());
     let link = ctx.links.view(&key);
     let inputs = Inputs { standing: standing.as_ref(), telemetry: ctx.settings.telemetry(), link: &link };
     let mut plan = decide(&snapshot, &inputs, now);
@@ -62,7 +64,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     if !plan.is_empty() {
         match apply(&ctx, &cluster, &plan).await? {
             Some(obstacle) => {
-                let wait = ctx.cluster_obstacles.refused(&key, generation, obstacle.clone(), now);
+                let (object, now) = (&cluster.metadata, Instant::now());
+                let wait = ctx.cluster_obstacles.refused(&key, object, Purpose::Creation, obstacle.clone(), now);
                 plan.requeue_after = Some(wait);
                 plan.obstacle = Some(obstacle);
             }
