@@ -29,6 +29,8 @@ pub enum Reason {
 
     /// The name cannot be used for the objects that must be derived from it.
     InvalidName,
+    /// The wanted number of workers is negative, or more than a group may have.
+    InvalidReplicas,
     /// The API server refused a pod as invalid.
     InvalidPod,
     /// An admission plugin, webhook or policy refused an object.

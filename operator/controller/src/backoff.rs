@@ -45,12 +45,15 @@ impl ErrorClass {
         let Pauses { first, longest } = self.pauses();
         let doubled = first.saturating_mul(1 << failures.min(20)).min(longest);
         match self {
-            // Never sooner than the server asked for.
-            Self::Throttled(Some(asked)) => asked.mul_f64(1.0 + jitter / 4.0),
+            // Never sooner than the server asked for, within reason.
+            Self::Throttled(Some(asked)) => asked.min(LONGEST_ASKED).mul_f64(1.0 + jitter / 4.0),
             _ => doubled.mul_f64(0.5 + jitter / 2.0),
         }
     }
 }
+
+/// Longest pause that a server may ask for: a number that is a mistake would put an object to sleep for ever.
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// An entry this old is of an object that was deleted: a failing one is tried again long before.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
@@ -236,9 +239,16 @@ mod tests {
         assert!(peak <= mean * 3 + 10, "{peak} tries in one second, {mean} in the mean");
     }
 
+    #[test]
+    fn a_server_that_asks_for_ages_waits_minutes() {
+        let pause = ErrorClass::Throttled(Some(Duration::MAX)).pause(0, 1.0);
+        assert_eq!(pause, LONGEST_ASKED.mul_f64(1.25));
+        assert!(pause * 2 < FORGOTTEN_AFTER);
+    }
+
     proptest! {
         #[test]
-        fn never_sooner_than_the_server_asked(seconds in 0_u64..3_600, failures in 0_u32..100, jitter in 0.0..1.0) {
+        fn never_sooner_than_the_server_asked(seconds in 0_u64..=300, failures in 0_u32..100, jitter in 0.0..1.0) {
             let asked = Duration::from_secs(seconds);
             let pause = ErrorClass::Throttled(Some(asked)).pause(failures, jitter);
             prop_assert!(pause >= asked && pause <= asked.mul_f64(1.25));

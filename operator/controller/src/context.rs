@@ -12,7 +12,7 @@ use crate::cluster_cache::records::PodState;
 use crate::controllers::Obstacles;
 use crate::controllers::announce::Announcement;
 use crate::controllers::cluster::ClusterRefusals;
-use crate::controllers::group::{Edits, Ordinals};
+use crate::controllers::group::{Edits, Ordinals, Progress};
 use crate::controllers::status_writer::StatusMemory;
 use crate::events::{Event, EventSink, EventType};
 use crate::leader::Leadership;
@@ -50,6 +50,8 @@ pub struct Context {
     pub group_obstacles: Obstacles,
     /// The highest ordinal given in each group.
     pub ordinals: Ordinals,
+    /// What happened to each group since it was last at rest.
+    pub progress: Progress,
     /// When each group was edited last.
     pub group_edits: Edits,
     /// The last written status of each cluster.
@@ -169,6 +171,7 @@ mod tests {
             cluster_refusals: ClusterRefusals::default(),
             group_obstacles: Obstacles::default(),
             ordinals: Ordinals::default(),
+            progress: Progress::default(),
             group_edits: Edits::default(),
             cluster_status: StatusMemory::default(),
             group_status: StatusMemory::default(),

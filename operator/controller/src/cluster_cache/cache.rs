@@ -87,6 +87,16 @@ impl ClusterCache {
         self.index().group_snapshot(key)
     }
 
+    /// A group as it is now, and the cluster that it names: for a look before each of many writes, which costs no more
+    /// than that.
+    #[must_use]
+    pub fn group_and_cluster(
+        &self,
+        key: &ObjectKey,
+    ) -> Option<(Arc<DaskWorkerGroup>, Option<Arc<DaskCluster>>)> {
+        self.index().group_and_cluster(key)
+    }
+
     /// All that is known about a job; `None` if there is no such job.
     #[must_use]
     pub fn job_snapshot(&self, key: &ObjectKey) -> Option<JobSnapshot> {

@@ -118,6 +118,15 @@ impl Index {
     }
 
     /// All that is known about a job.
+    pub(super) fn group_and_cluster(
+        &self,
+        key: &ObjectKey,
+    ) -> Option<(Arc<DaskWorkerGroup>, Option<Arc<DaskCluster>>)> {
+        let group = self.groups.get(key)?.clone();
+        let cluster = self.clusters.get(&cluster_of(key, &group)).cloned();
+        Some((group, cluster))
+    }
+
     pub(super) fn job_snapshot(&self, key: &ObjectKey) -> Option<JobSnapshot> {
         Some(JobSnapshot {
             job: self.jobs.get(key)?.clone(),

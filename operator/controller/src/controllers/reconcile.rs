@@ -46,7 +46,7 @@ pub enum ReconcileError {
 
 impl ReconcileError {
     /// Whether the reconciled object itself is gone, which its watch is about to tell.
-    fn means_gone(&self, kind: &str, object: &ObjectKey) -> bool {
+    pub(super) fn means_gone(&self, kind: &str, object: &ObjectKey) -> bool {
         matches!(self, Self::Write(WriteError::NotFound { target, .. })
             if target.kind == kind && target.key == *object)
     }
@@ -276,7 +276,7 @@ where
     let kind = K::kind(&());
     let key = ObjectKey::of(&*object);
     let started = Instant::now();
-    let result = match reconcile(object, ctx.clone()).await {
+    let result = match reconcile(object.clone(), ctx.clone()).await {
         Err(error) if error.means_gone(&kind, &key) => {
             debug!(%kind, object = %key, "the object was deleted while it was reconciled");
             Ok(Action::await_change())
@@ -287,6 +287,11 @@ where
     ctx.metrics.reconcile(&kind, outcome, started.elapsed().as_secs_f64());
     if let Err(error) = &result {
         warn!(%kind, object = %key, error = %chain(error), "reconciliation failed");
+        // Whatever keeps refusals for its condition does not come here with them.
+        if let ReconcileError::Write(WriteError::Refused { refusal, .. }) = error {
+            let (reason, message) = (refusal.reason, refusal.message.clone());
+            ctx.announce(&*object, &Announcement { reason, message, warning: true });
+        }
     } else {
         ctx.backoff.reset(&kind, &key);
     }

@@ -18,7 +18,7 @@ use crate::cluster_cache::ClusterCache;
 use crate::context::Context;
 use crate::controllers::Obstacles;
 use crate::controllers::cluster::ClusterRefusals;
-use crate::controllers::group::{Edits, Ordinals};
+use crate::controllers::group::{Edits, Ordinals, Progress};
 use crate::controllers::status_writer::StatusMemory;
 use crate::events::{EventSettings, EventSink};
 use crate::leader::{Election, Leadership, LeaseLocation, Timing};
@@ -126,6 +126,7 @@ pub fn start(clients: Clients, settings: Settings, shutdown: CancellationToken) 
         cluster_refusals: ClusterRefusals::default(),
         group_obstacles: Obstacles::default(),
         ordinals: Ordinals::default(),
+        progress: Progress::default(),
         group_edits: Edits::default(),
         cluster_status: StatusMemory::default(),
         group_status: StatusMemory::default(),

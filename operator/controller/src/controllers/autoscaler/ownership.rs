@@ -3,28 +3,13 @@
 use dask_operator_api::{DaskAutoscaler, DaskCluster};
 use kube::ResourceExt;
 use kube::core::Resource;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::pods::metadata;
+use crate::controllers::adoption::adoption;
 
 /// The merge patch that makes the cluster the autoscaler's owner, so that it goes with the cluster.
 pub(super) fn patch(autoscaler: &DaskAutoscaler, cluster: Option<&DaskCluster>) -> Option<Value> {
-    let owners = cluster.and_then(|cluster| adoption(autoscaler, cluster))?;
-    Some(json!({"metadata": {"ownerReferences": owners, "resourceVersion": autoscaler.resource_version()}}))
-}
-
-fn adoption(autoscaler: &DaskAutoscaler, cluster: &DaskCluster) -> Option<Value> {
-    let mut owner = metadata::owner(cluster)?;
-    let mut owners = autoscaler.owner_references().to_vec();
-    if owners.iter().any(|existing| existing.uid == owner.uid) {
-        return None;
-    }
-    // One controller is all that an object may have.
-    if owners.iter().any(|existing| existing.controller == Some(true)) {
-        owner.controller = None;
-    }
-    owners.push(owner);
-    Some(json!(owners))
+    cluster.and_then(|cluster| adoption(autoscaler, cluster))
 }
 
 /// Whether the autoscaler belongs to the cluster that it names and to no other, and so goes when that goes. One whose
@@ -37,8 +22,10 @@ pub(super) fn goes_with_its_cluster(autoscaler: &DaskAutoscaler) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use dask_operator_api::DaskAutoscalerSpec;
+    use serde_json::json;
+
+    use super::*;
 
     fn autoscaler() -> DaskAutoscaler {
         let spec = DaskAutoscalerSpec { cluster: "c".to_owned(), ..DaskAutoscalerSpec::default() };

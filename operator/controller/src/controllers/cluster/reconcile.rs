@@ -1,7 +1,7 @@
 //! One reconciliation of a cluster: observe → decide → apply → status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dask_operator_api::{DaskCluster, Reason};
 use jiff::Timestamp;
@@ -22,6 +22,7 @@ use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
+use crate::controllers::obstacle::Purpose;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
@@ -58,8 +59,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let uid = cluster.uid().unwrap_or_default();
     let mut before =
         ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
-    let generation = cluster.metadata.generation;
-    let standing = ctx.cluster_refusals.standing(&key, generation, now);
+    let standing = ctx.cluster_refusals.standing(&key, &cluster.metadata, Instant::now());
     let link = ctx.links.view(&key, cluster.metadata.uid.as_deref());
     let inputs = Inputs { standing: &standing, telemetry: ctx.settings.telemetry(), link: &link };
     let mut plan = decide(&snapshot, &inputs, now);
@@ -77,7 +77,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
             ctx.cluster_refusals.written(*part, &key);
         }
         let refused = std::mem::take(&mut applied.refused);
-        let wait = remember_refusals(&ctx, &cluster, &refused, now);
+        let wait = remember_refusals(&ctx, &cluster, &refused, Instant::now());
         plan.requeue_after = plan.requeue_after.into_iter().chain(wait).min();
         plan.obstacles.extend(refused);
         plan.obstacles.sort_by_key(|obstacle| obstacle.part);
@@ -116,13 +116,12 @@ fn remember_refusals(
     ctx: &Context,
     cluster: &DaskCluster,
     refused: &[PartObstacle],
-    now: Timestamp,
+    now: Instant,
 ) -> Option<Duration> {
     let key = ObjectKey::of(cluster);
     let mut waits = Vec::new();
     for (number, PartObstacle { part, obstacle }) in refused.iter().enumerate() {
-        let generation = cluster.metadata.generation;
-        let (wait, news) = ctx.cluster_refusals.refused(*part, &key, generation, obstacle, now);
+        let (wait, news) = ctx.cluster_refusals.refused(*part, &key, &cluster.metadata, obstacle, now);
         waits.push(wait);
         if news && number > 0 {
             let message = obstacle.message.clone();

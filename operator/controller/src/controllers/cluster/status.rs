@@ -30,8 +30,8 @@ pub fn status(
 ) -> DaskClusterStatus {
     let cluster = &snapshot.cluster;
     let groups: Vec<_> = snapshot.groups.iter().map(group_counts).collect();
-    let ready: i32 = groups.iter().map(|group| group.ready).sum();
-    let desired: i32 = groups.iter().map(|group| group.desired).sum();
+    let ready = groups.iter().map(|group| group.ready).fold(0, i32::saturating_add);
+    let desired = groups.iter().map(|group| group.desired).fold(0, i32::saturating_add);
     let default_name = format!("{}-default", cluster.name_any());
     let default = groups.iter().find(|group| group.name == default_name);
 
@@ -55,7 +55,9 @@ pub fn status(
         phase: Some(phase(snapshot, obstacles, previous.phase)),
         conditions: conditions.build(),
         observed_generation: cluster.metadata.generation,
-        replicas: default.map_or(0, |group| group.pending + group.starting + group.ready),
+        replicas: default.map_or(0, |group| {
+            group.pending.saturating_add(group.starting).saturating_add(group.ready)
+        }),
         ready_replicas: default.map_or(0, |group| group.ready),
         ready: Some(format!("{ready}/{desired}")),
         selector: default_selector(&cluster.name_any()),

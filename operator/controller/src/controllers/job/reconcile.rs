@@ -1,11 +1,10 @@
 //! One reconciliation of a job: observe → decide → apply → status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dask_operator_api::labels::CLUSTER_NAME;
 use dask_operator_api::{DaskCluster, DaskJob, DaskJobStatus, JobStatus, Reason};
-use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
@@ -23,6 +22,7 @@ use crate::cluster_cache::snapshot::JobSnapshot;
 use crate::context::Context;
 use crate::controllers::Obstacle;
 use crate::controllers::announce::Announcement;
+use crate::controllers::obstacle::Purpose;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
@@ -49,9 +49,9 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
     let now = reconcile::now();
     let uid = job.uid().unwrap_or_default();
     let mut before = ctx.job_status.newest(&key, &uid, resource_version(&job.metadata), job.status.as_ref());
-    let generation = job.metadata.generation;
-    let standing = ctx.job_obstacles.standing(&key, generation, now);
-    let link = ctx.links.view(&key);
+    let standing = ctx.job_obstacles.standing(&key, &job.metadata, Purpose::Creation, Instant::now());
+    let cluster_uid = snapshot.cluster.as_ref().and_then(|cluster| cluster.uid());
+    let link = ctx.links.view(&key, cluster_uid.as_deref());
     let plan = decide(&snapshot, &before, &Inputs { standing: standing.as_ref(), link: &link }, now);
     take_over(&ctx, &*job).await?;
     if job.metadata.deletion_timestamp.is_some() {
@@ -91,10 +91,11 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
     }
     if let Some(refused) = refused {
         let told = ctx.job_obstacles.last(&key);
-        requeue = Some(ctx.job_obstacles.refused(&key, generation, refused.clone(), now));
+        let (object, now) = (&job.metadata, Instant::now());
+        requeue = Some(ctx.job_obstacles.refused(&key, object, Purpose::Creation, refused.clone(), now));
         tell_obstacle(&ctx, &job, told.as_ref(), &refused);
     } else {
-        remember_obstacle(&ctx, &job, obstacle.take(), now);
+        remember_obstacle(&ctx, &job, obstacle.take());
     }
     let current = ctx.cache.job_snapshot(&key).unwrap_or(snapshot);
     write(&ctx, &job, &before, status(&current, &before)).await?;
@@ -165,13 +166,14 @@ async fn write(
 }
 
 /// Keeps what was observed to stand in the way, and tells of it if it is new. The status has no place for it.
-fn remember_obstacle(ctx: &Context, job: &DaskJob, obstacle: Option<Obstacle>, now: Timestamp) {
+fn remember_obstacle(ctx: &Context, job: &DaskJob, obstacle: Option<Obstacle>) {
     let key = ObjectKey::of(job);
     let told = ctx.job_obstacles.last(&key);
     match obstacle {
         Some(obstacle) if told.as_ref() == Some(&obstacle) => {}
         Some(obstacle) => {
-            ctx.job_obstacles.observed(&key, job.metadata.generation, obstacle.clone(), now);
+            let (object, now) = (&job.metadata, Instant::now());
+            ctx.job_obstacles.observed(&key, object, Purpose::Creation, obstacle.clone(), now);
             tell_obstacle(ctx, job, told.as_ref(), &obstacle);
         }
         None if told.is_some() => {
