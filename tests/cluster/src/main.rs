@@ -246,9 +246,16 @@ async fn run(action: Action) -> Result<(), Box<dyn Error>> {
         }
         Action::Vm { operator, releases } => {
             let releases = if releases.is_empty() { Release::ALL.to_vec() } else { releases };
+            let mut failed = Vec::new();
             for release in releases {
                 // The machine ends with the thread that started it: this one waits for it.
-                vm::test(release, &operator)?;
+                if let Err(error) = vm::test(release, &operator) {
+                    tracing::error!("{}", chain(&error));
+                    failed.push(release.to_string());
+                }
+            }
+            if !failed.is_empty() {
+                return Err(format!("{} did not pass", failed.join(" and ")).into());
             }
         }
         Action::Tools(Tools::Build) => tools::build()?,
