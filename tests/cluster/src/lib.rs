@@ -28,6 +28,7 @@ pub mod requirements;
 mod state;
 mod status;
 pub mod tools;
+pub mod vm;
 mod wait;
 pub mod workspace;
 

@@ -16,11 +16,14 @@ use crate::{
     nodes::{self, Change},
     process, requirements,
     state::{self, State},
-    tools, workspace,
+    tools, wait, workspace,
 };
 
 /// SIGKILL takes effect at once, but a process in a system call, or a container's, may take a moment.
 const KILL_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A busy machine answers late; a cluster whose processes all run is given this long before it is called broken.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a cluster could not be brought up, used or taken down.
 #[derive(Debug, thiserror::Error)]
@@ -178,9 +181,16 @@ pub(crate) fn healthy(state_dir: &Path) -> Option<State> {
     let state = State::load(state_dir)?;
     let usable = state.complete
         && state.tools == tools::version()
-        && control_plane::missing(state_dir, &state).is_empty()
-        && control_plane::is_ready(state_dir, &state);
+        && wait::until(ANSWER_PATIENCE, || {
+            !runs(state_dir, &state) || control_plane::is_ready(state_dir, &state)
+        })
+        && runs(state_dir, &state);
     usable.then_some(state)
+}
+
+/// Whether every process of the control plane is there.
+fn runs(state_dir: &Path, state: &State) -> bool {
+    control_plane::missing(state_dir, state).is_empty()
 }
 
 /// Takes a cluster down, and cleans what a crash left of it. Nothing to do is no error.

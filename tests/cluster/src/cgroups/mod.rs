@@ -170,7 +170,7 @@ impl Hierarchy {
             for path in groups_in(root, prefix) {
                 let gone = wait::until(patience, || remove_tree(&path).is_ok());
                 if !gone {
-                    return Err(Error::Busy { path, seconds: patience.as_secs() });
+                    return Err(Error::Busy { path, seconds: wait::patience(patience).as_secs() });
                 }
             }
         }

@@ -211,7 +211,7 @@ impl Node<'_> {
             return Ok(());
         }
         let log = self.dir().join("log/containerd.log");
-        let seconds = CONTAINERD_PATIENCE.as_secs();
+        let seconds = wait::patience(CONTAINERD_PATIENCE).as_secs();
         Err(Error::NotReady { name, seconds, tail: process::log_tail(&log), log })
     }
 
