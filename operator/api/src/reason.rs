@@ -90,6 +90,8 @@ pub enum Reason {
     SchedulerUnreachable,
     /// The scheduler answers what cannot be understood.
     SchedulerGarbled,
+    /// The scheduler answers more than the operator reads.
+    SchedulerAnswerTooLarge,
     /// There is no running scheduler to ask.
     SchedulerNotRunning,
     /// All workers have stopped taking tasks because their memory is full.

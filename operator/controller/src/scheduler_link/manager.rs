@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::connect::Access;
+use super::connect::{Access, Dialer};
 use super::link::Link;
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
@@ -24,8 +24,7 @@ struct Running {
 
 struct Manager {
     ctx: Arc<Context>,
-    kube: Client,
-    access: Access,
+    dialer: Dialer,
     running: HashMap<ObjectKey, Running>,
     tasks: JoinSet<()>,
 }
@@ -40,8 +39,8 @@ pub async fn run(kube: Client, ctx: Arc<Context>, shutdown: CancellationToken) {
     info!(?access, "asking schedulers");
     let mut triggers = std::pin::pin!(ctx.cache.take_link_triggers());
     let mut leading = ctx.leadership.changes();
-    let mut manager =
-        Manager { ctx: ctx.clone(), kube, access, running: HashMap::new(), tasks: JoinSet::new() };
+    let dialer = Dialer::new(access, kube);
+    let mut manager = Manager { ctx: ctx.clone(), dialer, running: HashMap::new(), tasks: JoinSet::new() };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -83,7 +82,7 @@ impl Manager {
     fn start(&mut self, key: &ObjectKey) {
         debug!(cluster = %key, "link started");
         let wake = Arc::new(Notify::new());
-        let link = Link::new(key.clone(), self.ctx.clone(), self.kube.clone(), self.access, wake.clone());
+        let link = Link::new(key.clone(), self.ctx.clone(), self.dialer.clone(), wake.clone());
         let task = self.tasks.spawn(link.run());
         self.running.insert(key.clone(), Running { wake, task });
     }

@@ -34,6 +34,8 @@ pub(super) struct Seen {
     pub(super) processing: Option<u64>,
     /// 0 also if the scheduler does not tell.
     pub(super) actors: u64,
+    /// Results that it holds; 0 also if the scheduler does not tell.
+    pub(super) keys: u64,
     /// When it was heard last, in seconds by the scheduler's clock.
     pub(super) heartbeat: Option<f64>,
 }
@@ -75,6 +77,7 @@ impl Roster {
                 executing: worker.executing,
                 processing: worker.processing,
                 actors: worker.actors.unwrap_or(0),
+                keys: worker.keys.unwrap_or(0),
                 heartbeat: worker.last_seen,
             };
             roster.running += usize::from(can_take_data(&seen));
