@@ -230,13 +230,7 @@ impl Link {
     }
 
     /// Takes what the scheduler said.
-    fn heard(
-        &mut self,
-        answers: &Answers,
-        asked: Timestamp,
-        candidates: &Candidates,
-        situation: &Situation,
-    ) {
+    fn heard(&mut self, answers: &Answers, asked: Timestamp, candidates: &Candidates, situation: &Situation) {
         let now = Timestamp::now();
         let known = self.process.as_ref().is_some_and(|process| *process.id == *answers.id);
         if !known {
@@ -380,9 +374,9 @@ impl Link {
 
     fn list_is_due(&self) -> bool {
         let telemetry = self.connection.as_ref().is_some_and(|connection| connection.telemetry == Some(true));
-        self.listed.as_ref().is_none_or(|(at, members)| {
-            at.elapsed() >= poll::list_interval(members.registered, telemetry)
-        })
+        self.listed
+            .as_ref()
+            .is_none_or(|(at, members)| at.elapsed() >= poll::list_interval(members.registered, telemetry))
     }
 
     /// Waits for the pause to end, for something else to do, or for a call to come back.

@@ -48,7 +48,11 @@ fn place(pods: Vec<PodRecord>, name: &str, address: &str) -> Place {
 #[case::nothing("", "", Place::Nowhere)]
 #[case::gone("g-worker-0a1b2c3d4e", "tcp://10.96.0.9:1", Place::Elsewhere)]
 #[case::one_of_several_that_are_gone("g-worker-0a1b2c3d4e-0", "tcp://10.96.0.9:1", Place::Elsewhere)]
-#[case::gone_and_its_address_was_given_to_another("g-worker-0a1b2c3d4e", "tcp://10.0.0.2:1", Place::Elsewhere)]
+#[case::gone_and_its_address_was_given_to_another(
+    "g-worker-0a1b2c3d4e",
+    "tcp://10.0.0.2:1",
+    Place::Elsewhere
+)]
 #[case::of_a_group_that_is_not_here("h-worker-0a1b2c3d4e", "tcp://10.96.0.9:1", Place::Nowhere)]
 fn by_name_then_by_address(#[case] name: &str, #[case] address: &str, #[case] expected: Place) {
     let pods = vec![pod("w", &["10.0.0.1"]), pod("x", &["10.0.0.2", "fd00::2"])];
@@ -99,15 +103,15 @@ fn an_address_belongs_to_who_still_runs() {
 #[test]
 fn who_never_ran_or_has_ended_holds_nothing_however_strange_a_worker_is() {
     let states = [
-        (PodState::Pending, false),
-        (PodState::Starting, false),
-        (PodState::Failed, false),
-        (PodState::Terminating, false),
-        (PodState::Starting, true),
-        (PodState::Ready, true),
-        (PodState::Terminating, true),
+        (false, PodState::Pending),
+        (false, PodState::Starting),
+        (false, PodState::Failed),
+        (false, PodState::Terminating),
+        (true, PodState::Starting),
+        (true, PodState::Ready),
+        (true, PodState::Terminating),
     ];
-    let pods = states.map(|(state, running)| PodRecord { state, running, ..pod("w", &[]) });
+    let pods = states.map(|(running, state)| PodRecord { running, state, ..pod("w", &[]) });
     let strange = [worker("mine", "tcp://10.96.0.9:1")];
     let unclear = matching(&candidates(pods.into()), &strange).unclear;
     assert_eq!(unclear, [false, false, false, false, true, true, true]);
@@ -119,10 +123,8 @@ fn who_never_ran_or_has_ended_holds_nothing_however_strange_a_worker_is() {
 fn a_worker_of_the_python_operator_has_the_name_of_its_deployment() {
     let worker_of = |states: &[PodState]| {
         let of = legacy(states);
-        let pods = of.pods.iter().map(|pod| Candidate {
-            pod: pod.clone(),
-            deployment: Some(of.deployment.clone()),
-        });
+        let pods =
+            of.pods.iter().map(|pod| Candidate { pod: pod.clone(), deployment: Some(of.deployment.clone()) });
         Candidates { pods: pods.collect(), ..Candidates::default() }
     };
     let named = [worker("old-1", "tcp://10.96.0.9:1")];

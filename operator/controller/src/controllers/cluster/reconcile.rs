@@ -75,7 +75,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let next = with_runner(next, &snapshot, ctx.job_obstacles.last(&key).as_ref(), &before, now);
     let urgency = if next.phase == before.phase { Urgency::Routine } else { Urgency::Phase };
     let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, urgency).await?;
-    let idle = idle::check(&cluster, &ctx.links.view(&key, cluster.metadata.uid.as_deref()), Timestamp::now());
+    let idle =
+        idle::check(&cluster, &ctx.links.view(&key, cluster.metadata.uid.as_deref()), Timestamp::now());
     if let Idle::TooLong(since) = idle {
         delete_idle(&ctx, &cluster, since).await?;
         return Ok(Action::await_change());

@@ -146,11 +146,7 @@ mod tests {
             let intent = DrainIntent { reason, since: at(0) };
             Arc::new(PodRecord { drain: Some(Box::new(intent)), ..running(ordinal) })
         };
-        let pods = [
-            (2, Reason::WorkerStranded),
-            (4, Reason::TemplateChanged),
-            (5, Reason::WorkerReplaced),
-        ];
+        let pods = [(2, Reason::WorkerStranded), (4, Reason::TemplateChanged), (5, Reason::WorkerReplaced)];
         let snapshot = snapshot(2, pods.map(|(ordinal, reason)| marked(ordinal, reason)).into());
         let plan = GroupPlan {
             remove: vec![
