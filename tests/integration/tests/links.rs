@@ -421,7 +421,20 @@ async fn a_pod_with_the_labels_of_a_scheduler_is_none() {
     assert_eq!(schedulers().await.len(), 2);
     cluster.wait_for_view("it was asked meanwhile", |view| view.sample.as_ref().unwrap().taken > taken).await;
     let status = cluster.namespace.get::<DaskCluster>("c").await.status.unwrap().scheduler.unwrap();
-    assert_eq!((status.pod, status.id.as_deref()), (Some(real), Some(&*id)));
+    assert_eq!((status.pod.as_deref(), status.id.as_deref()), (Some(real.as_str()), Some(&*id)));
+
+    // Its copy keeps the labels of the ReplicaSet, too, which therefore adopts it and then has one too many.
+    let debug = format!("debug pod/{real} --copy-to=debugged --keep-labels --image=dask:test");
+    cluster.namespace.kubectl(&debug, "").await;
+    wait_for("only the real one and the stranger are left, and it is asked", async || {
+        let left: Vec<_> = schedulers().await.iter().map(ResourceExt::name_any).collect();
+        check(left == ["copy", &real] || left == [&real, "copy"], || format!("{left:?}"))?;
+        let view = cluster.view();
+        let asked = view.sample.as_ref().is_some_and(|sample| sample.scheduler_id == id);
+        check(asked && view.failure.is_none(), || format!("{view:?}"))
+    })
+    .await;
+    assert_eq!(cluster.namespace.workers(GROUP).await.len(), 1);
 }
 
 #[tokio::test]
