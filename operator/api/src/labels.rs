@@ -42,6 +42,9 @@ pub const COOLDOWN_UNTIL: &str = "kubernetes.dask.org/cooldown-until";
 /// Finalizer of dask-kubernetes, which nobody removes once that operator is gone.
 pub const KOPF_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
 
+/// Scheduling gate on the runner pod of a job: its program is not started before the job's scheduler can be reached.
+pub const SCHEDULER_GATE: &str = "kubernetes.dask.org/scheduler";
+
 const NOT_PROPAGATED: [&str; 3] = ["kopf.zalando.org", "kubectl.kubernetes.io", "kubernetes.dask.org"];
 
 /// The annotations that objects made for a resource inherit from it: all but those of kopf, kubectl and

@@ -19,7 +19,8 @@ pub enum Reason {
     Accepted,
     /// The scheduler's load balancer has no address yet.
     WaitingForLoadBalancer,
-    /// Workers are created when the pod of their scheduler exists, so that they do not take its room.
+    /// Workers are created when the pod of their scheduler exists, so that they do not take its room; the runner of a job
+    /// is started when the scheduler can be reached.
     WaitingForScheduler,
     /// Workers are created when the runner of their job exists, so that they do not take its room.
     WaitingForRunner,
@@ -28,6 +29,8 @@ pub enum Reason {
 
     /// The name cannot be used for the objects that must be derived from it.
     InvalidName,
+    /// The wanted number of workers is negative, or more than a group may have.
+    InvalidReplicas,
     /// The API server refused a pod as invalid.
     InvalidPod,
     /// An admission plugin, webhook or policy refused an object.
@@ -40,6 +43,11 @@ pub enum Reason {
     ClusterNotFound,
     /// An object with the wanted name belongs to somebody else.
     NameTaken,
+
+    /// The scheduler's Service selects no pod of the scheduler.
+    ServiceSelectsNothing,
+    /// The scheduler's Service has no port that leads to the scheduler.
+    ServicePortMissing,
 
     /// The image cannot be pulled.
     ImagePullFailed,
@@ -98,6 +106,8 @@ pub enum Reason {
     AllWorkersPaused,
     /// The scheduler process is another one than before.
     SchedulerRestarted,
+    /// The scheduler process ended by itself, without an error.
+    SchedulerExited,
     /// The scheduler process is the one that the cluster began with.
     StateKept,
     /// A worker of an earlier scheduler did not join the new one and is replaced.
@@ -125,9 +135,17 @@ pub enum Reason {
 
     /// The autoscaler's bounds contradict each other.
     InvalidBounds,
+    /// Another autoscaler acts on the same cluster.
+    AutoscalerConflict,
 
     /// A job was seen.
     JobCreated,
+    /// The selector of a job's Service named another cluster, and names the job's own now.
+    SelectorCorrected,
+    /// The program of a job's runner was started.
+    RunnerStarted,
+    /// A job was edited after its objects had been made, which changes nothing.
+    EditIgnored,
     /// A job's runner ended well.
     JobSucceeded,
     /// A job's runner failed.
@@ -173,6 +191,8 @@ impl Reason {
                 | Self::CoolingDown
                 | Self::Bounded
                 | Self::JobCreated
+                | Self::SelectorCorrected
+                | Self::RunnerStarted
                 | Self::JobSucceeded
                 | Self::TakenOver
         )

@@ -11,6 +11,7 @@ pub mod controllers;
 pub mod digest;
 mod error_chain;
 pub mod events;
+pub mod fair;
 pub mod leader;
 pub mod pods;
 pub mod preflight;

@@ -53,7 +53,17 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
-    /// What came is no message of Dask's, or exceeds the limits.
+    /// The answer is longer than this client reads. A legitimate one can be: a list of too many workers.
+    #[error("failed to {step}: the answer has more than {limit} {what}")]
+    TooLarge {
+        /// During what.
+        step: Step,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much would be allowed.
+        limit: u64,
+    },
+    /// What came is no message of Dask's.
     #[error("failed to {step}: not a valid message")]
     Garbled {
         /// During what.
@@ -66,7 +76,7 @@ pub enum Error {
     Remote {
         /// Which operation.
         op: String,
-        /// The exception as Python shows it, such as `KeyError('x')`.
+        /// The exception as Python shows it, such as `KeyError('x')`; cut, and without control characters.
         exception_text: String,
     },
     /// An answer in a form that this client does not understand.

@@ -14,10 +14,18 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::Limits;
+use crate::{
+    MessageLimits,
+    budget::{Late, Room},
+};
 
 /// One of the numbers of the header.
 const WORD: u64 = 8;
+/// A terabyte: whoever announces more announces nothing, but speaks of something else. Any text is more.
+const MOST_PLAUSIBLE: u64 = 1 << 40;
+/// A frame grows by as much as there is of it, within these bounds.
+const SMALLEST_STEP: usize = 1 << 10;
+const LARGEST_STEP: usize = 1 << 20;
 
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
@@ -25,19 +33,26 @@ pub enum Error {
     /// The stream ended or broke.
     #[error("failed to transfer message")]
     Io(#[from] io::Error),
-    /// The peer announced more than the limits allow.
-    #[error("failed to read message: {what} {announced} exceeds the limit of {limit}")]
+    /// The peer announced more than the limits allow. How much is not told: it may be eight bytes of anything.
+    #[error("failed to read message: more than {limit} {what}")]
     TooLarge {
         /// What there is too much of.
         what: &'static str,
-        /// How much of it.
-        announced: u64,
         /// How much would be allowed.
         limit: u64,
     },
+    /// It began to come, and did not end in time.
+    #[error("failed to read message: it comes too slowly")]
+    TooSlow,
     /// The numbers of the header contradict each other.
     #[error("failed to read message: {0}")]
     Malformed(&'static str),
+}
+
+impl From<Late> for Error {
+    fn from(_: Late) -> Self {
+        Self::TooSlow
+    }
 }
 
 /// What is kept of a message. All frames but the first hold serialized Python objects: read, and thrown away.
@@ -49,20 +64,28 @@ pub struct Frames {
     pub skipped: u64,
 }
 
-/// Reads one message. Memory for the first frame grows with what arrives, not with what is announced.
+/// Reads one message. Memory for the first frame grows with what arrives, not with what is announced, and is taken from
+/// `room` before.
 ///
 /// Not cancel-safe: after a dropped read the stream is out of step.
 ///
 /// # Errors
-/// When the stream ends, the limits are exceeded or the header is wrong.
-pub async fn read<R: AsyncRead + Unpin>(stream: &mut R, limits: &Limits) -> Result<Frames, Error> {
+/// When the stream ends or is too slow, the limits are exceeded or the header is wrong.
+pub async fn read<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    limits: &MessageLimits,
+    room: &mut Room,
+) -> Result<Frames, Error> {
     let contiguous = stream.read_u64_le().await?;
-    within("size", contiguous, limits.message_bytes)?;
+    if contiguous > MOST_PLAUSIBLE {
+        return Err(Error::Malformed("it does not begin with its size"));
+    }
+    within("bytes", contiguous, limits.message_bytes)?;
     if contiguous < WORD {
         return Err(Error::Malformed("no room for the number of frames"));
     }
     let count = stream.read_u64_le().await?;
-    within("number of frames", count, limits.frames)?;
+    within("frames", count, limits.frames)?;
     let header = count.checked_mul(WORD).and_then(|bytes| bytes.checked_add(WORD));
     let Some(mut packed) = header.and_then(|header| contiguous.checked_sub(header)) else {
         return Err(Error::Malformed("no room for the lengths of the frames"));
@@ -71,7 +94,7 @@ pub async fn read<R: AsyncRead + Unpin>(stream: &mut R, limits: &Limits) -> Resu
     for _ in 0..count {
         let length = stream.read_u64_le().await?;
         total = total.saturating_add(length);
-        within("size", total, limits.message_bytes)?;
+        within("bytes", total, limits.message_bytes)?;
         match packed.checked_sub(length) {
             Some(left) if !outside => packed = left,
             _ => outside = true,
@@ -85,23 +108,39 @@ pub async fn read<R: AsyncRead + Unpin>(stream: &mut R, limits: &Limits) -> Resu
         return Err(Error::Malformed("first part does not end with a frame"));
     }
     let first = match first {
-        Some(length) => Some(read_exactly(stream, length).await?),
+        Some(length) => Some(read_exactly(stream, length, room).await?),
         None => None,
     };
-    if tokio::io::copy(&mut stream.take(rest), &mut tokio::io::sink()).await? != rest {
+    let (mut skipped, mut sink) = (stream.take(rest), tokio::io::sink());
+    if room.in_time(tokio::io::copy(&mut skipped, &mut sink)).await?? != rest {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
     Ok(Frames { first, skipped: count.saturating_sub(1) })
 }
 
-async fn read_exactly<R: AsyncRead + Unpin>(stream: &mut R, length: u64) -> io::Result<Vec<u8>> {
+async fn read_exactly<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    length: u64,
+    room: &mut Room,
+) -> Result<Vec<u8>, Error> {
+    let length = usize::try_from(length).map_err(|_| Error::Malformed("a frame larger than memory"))?;
     let mut frame = Vec::new();
-    let read = stream.take(length).read_to_end(&mut frame).await?;
-    if u64::try_from(read) == Ok(length) { Ok(frame) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    while frame.len() < length {
+        let end = length.min(frame.len() + frame.len().clamp(SMALLEST_STEP, LARGEST_STEP));
+        room.cover(end).await?;
+        frame.reserve_exact(end - frame.len());
+        while frame.len() < end {
+            let mut step = (&mut *stream).take((end - frame.len()) as u64);
+            if room.in_time(step.read_buf(&mut frame)).await?? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+    }
+    Ok(frame)
 }
 
 fn within(what: &'static str, announced: u64, limit: u64) -> Result<(), Error> {
-    if announced <= limit { Ok(()) } else { Err(Error::TooLarge { what, announced, limit }) }
+    if announced <= limit { Ok(()) } else { Err(Error::TooLarge { what, limit }) }
 }
 
 /// The bytes of a message of one frame.

@@ -5,7 +5,7 @@
 
 use rmpv::Value;
 
-use crate::Limits;
+use crate::MessageLimits;
 
 /// Why bytes are no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,14 +31,46 @@ pub enum Error {
 ///
 /// # Errors
 /// When it is not one value of msgpack within the limits.
-pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, Error> {
-    let depth = limits.depth.min(Limits::MOST_DEPTH);
-    let length = scan(bytes, depth, limits.items)?;
-    if length != bytes.len() {
-        return Err(Error::Trailing(bytes.len() - length));
-    }
+pub fn decode(bytes: &[u8], limits: &MessageLimits) -> Result<Value, Error> {
+    check(bytes, limits)?;
+    build(bytes, limits.depth)
+}
+
+/// Whether these bytes are one value within the limits. Takes no memory but a number for each open container.
+///
+/// # Errors
+/// When they are not.
+pub fn check(bytes: &[u8], limits: &MessageLimits) -> Result<(), Error> {
+    let length = scan(bytes, limits.depth.min(MessageLimits::MOST_DEPTH), limits.items)?;
+    if length == bytes.len() { Ok(()) } else { Err(Error::Trailing(bytes.len() - length)) }
+}
+
+/// Builds a value of bytes that were checked.
+pub(crate) fn build(bytes: &[u8], depth: usize) -> Result<Value, Error> {
     // It counts every container twice, as a value and as what is in it; the scan has seen to the depth.
-    rmpv::decode::read_value_with_max_depth(&mut &bytes[..], 2 * depth + 4).map_err(|_| Error::Malformed)
+    let depth = 2 * depth.min(MessageLimits::MOST_DEPTH) + 4;
+    rmpv::decode::read_value_with_max_depth(&mut &bytes[..], depth).map_err(|_| Error::Malformed)
+}
+
+/// Takes one value off the front, of bytes that were checked; gives its bytes and how many values are in it.
+pub(crate) fn take<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], u64)> {
+    let start = *rest;
+    let (mut open, mut items) = (1_u64, 0_u64);
+    while open > 0 {
+        let Head { skip, children } = head(rest).ok()?;
+        *rest = rest.get(usize::try_from(skip).ok()?..)?;
+        open = (open - 1).checked_add(children)?;
+        items += 1;
+    }
+    let value = start.get(..start.len() - rest.len())?;
+    Some((value, items))
+}
+
+/// What a container announces: the number of values in it, keys included, and the bytes after the announcement.
+pub(crate) fn open(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut rest = bytes;
+    let Head { children, .. } = head(&mut rest).ok()?;
+    Some((children, rest))
 }
 
 /// The bytes of a message.

@@ -20,7 +20,7 @@ fn request_is_what_dask_sends() {
 fn keys_may_be_anything() {
     // {["a", 1]: 2, nil: 3, 4: 5} and a number as name.
     let bytes = b"\x83\x92\xa1a\x01\x02\xc0\x03\x04\x05";
-    let value = decode(bytes, &Limits::default()).unwrap();
+    let value = decode(bytes, &MessageLimits::SMALL).unwrap();
     let keys: Vec<_> = value.as_map().unwrap().iter().map(|(key, _)| key.clone()).collect();
     let array = Value::Array(vec![Value::from("a"), Value::from(1)]);
     assert_eq!(keys, [array, Value::Nil, Value::from(4)]);
@@ -37,17 +37,17 @@ fn keys_may_be_anything() {
 #[case(b"\x01\x02\x03", Error::Trailing(2))]
 #[case(b"\xdd\x00\x00\x00\x20", Error::Truncated)]
 fn broken_bytes_are_refused(#[case] bytes: &[u8], #[case] error: Error) {
-    assert_eq!(decode(bytes, &Limits::default()), Err(error));
+    assert_eq!(decode(bytes, &MessageLimits::SMALL), Err(error));
 }
 
 #[test]
 fn depth_is_capped() {
-    let limits = Limits { depth: 10, ..Limits::default() };
+    let limits = MessageLimits { depth: 10, ..MessageLimits::SMALL };
     assert!(decode(&nested(10), &limits).is_ok());
     assert_eq!(decode(&nested(11), &limits), Err(Error::TooDeep(10)));
-    let endless = Limits { depth: usize::MAX, ..Limits::default() };
-    assert!(decode(&nested(Limits::MOST_DEPTH), &endless).is_ok());
-    assert_eq!(decode(&nested(100_000), &endless), Err(Error::TooDeep(Limits::MOST_DEPTH)));
+    let endless = MessageLimits { depth: usize::MAX, ..MessageLimits::SMALL };
+    assert!(decode(&nested(MessageLimits::MOST_DEPTH), &endless).is_ok());
+    assert_eq!(decode(&nested(100_000), &endless), Err(Error::TooDeep(MessageLimits::MOST_DEPTH)));
 }
 
 #[rstest]
@@ -57,9 +57,9 @@ fn depth_is_capped() {
 #[case(b"\x82\x00\x00\x00\x00")]
 #[case(b"\x92\x92\x00\x00\x90")]
 fn values_are_counted_when_they_are_announced(#[case] bytes: &[u8]) {
-    let limits = Limits { items: 4, ..Limits::default() };
+    let limits = MessageLimits { items: 4, ..MessageLimits::SMALL };
     assert_eq!(decode(bytes, &limits), Err(Error::TooMany(4)));
-    let one_more = Limits { items: 5, ..Limits::default() };
+    let one_more = MessageLimits { items: 5, ..MessageLimits::SMALL };
     if bytes.len() == 5 && bytes[0] < 0xa0 {
         assert!(decode(bytes, &one_more).is_ok());
     }
@@ -90,13 +90,13 @@ fn any_value() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn every_value_survives(value in any_value()) {
-        prop_assert_eq!(decode(&encode(&value), &Limits::default()), Ok(value));
+        prop_assert_eq!(decode(&encode(&value), &MessageLimits::SMALL), Ok(value));
     }
 
     #[test]
     fn every_cut_is_noticed(value in any_value(), cut in any::<prop::sample::Index>()) {
         let bytes = encode(&value);
         let cut = cut.index(bytes.len());
-        prop_assert_eq!(decode(&bytes[..cut], &Limits::default()), Err(Error::Truncated));
+        prop_assert_eq!(decode(&bytes[..cut], &MessageLimits::SMALL), Err(Error::Truncated));
     }
 }

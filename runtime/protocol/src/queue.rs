@@ -2,7 +2,10 @@
 
 use rmpv::Value;
 
-use crate::value::{field, list, number, size, text};
+use crate::{
+    text::{LONGEST, printable},
+    value::{field, list, number, size, text},
+};
 
 /// The scheduler's work in numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +57,7 @@ impl QueueState {
         let number_of = |name| field(reply, name).and_then(size);
         let prefixes = list(field(reply, "prefixes")?)?;
         Some(Self {
-            id: field(reply, "id").and_then(text)?,
+            id: printable(&field(reply, "id").and_then(text)?, LONGEST),
             started: field(reply, "started").and_then(number),
             workers: number_of("workers")?,
             running: number_of("running")?,
@@ -74,7 +77,7 @@ impl PrefixState {
     fn from_row(row: &Value) -> Option<Self> {
         let row = list(row)?;
         Some(Self {
-            name: text(row.first()?)?,
+            name: printable(&text(row.first()?)?, LONGEST),
             mean_seconds: number(row.get(1)?).filter(|seconds| *seconds >= 0.0),
             queued: size(row.get(2)?)?,
             processing: size(row.get(3)?)?,

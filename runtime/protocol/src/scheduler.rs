@@ -1,14 +1,18 @@
 //! Asking a scheduler.
 
+use std::{collections::HashSet, time::Duration};
+
 use rmpv::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    Deadlines, Error, Identity, Limits, QueueState, WorkerState,
-    connection::Connection,
+    Deadlines, Error, Identity, Limits, MessageLimits, QueueState, Step, Workers,
+    budget::Room,
+    connection::{Connection, Question},
+    raw::{Raw, Size},
     tls::{self, TlsConfig},
-    value::{self, at, count, field, list, text},
-    workers,
+    value::{self, at, count, text},
+    workers::Misread,
 };
 
 /// How far to retire workers. Dask does not wait for tasks that run: fence, wait until nothing runs, then close.
@@ -79,7 +83,7 @@ impl SchedulerClient {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        Ok(Self::new(Connection::over(stream, limits, deadlines.handshake).await?, deadlines))
+        Ok(Self::new(Connection::over(stream, limits, deadlines).await?, deadlines))
     }
 
     fn new(connection: Connection, deadlines: Deadlines) -> Self {
@@ -91,19 +95,41 @@ impl SchedulerClient {
     /// # Errors
     /// As [`Self::call`].
     pub async fn identity(&mut self, with_workers: bool) -> Result<Identity, Error> {
-        const OP: &str = "identity";
-        let reply = if with_workers || !self.counts_in_identity {
-            self.call(OP, Vec::new()).await?
-        } else {
-            match self.call(OP, vec![("n_workers", Value::from(0))]).await {
-                Err(error) if error.is_exception("TypeError") => {
-                    self.counts_in_identity = false;
-                    self.call(OP, Vec::new()).await?
-                }
-                reply => reply?,
+        if with_workers {
+            return self.whole_identity(true).await;
+        }
+        if self.counts_in_identity {
+            let arguments = vec![("n_workers", Value::from(0))];
+            match self.read_identity(arguments, self.connection.limits().small, false).await {
+                Err(error) if error.is_exception("TypeError") => self.counts_in_identity = false,
+                identity => return identity,
             }
-        };
-        Identity::from_reply(&reply, with_workers).ok_or_else(|| unsupported(OP, "an identity"))
+        }
+        // Dask before 2025.4 lists all workers in any case.
+        self.whole_identity(false).await
+    }
+
+    async fn whole_identity(&mut self, with_workers: bool) -> Result<Identity, Error> {
+        self.read_identity(Vec::new(), self.connection.limits().list(), with_workers).await
+    }
+
+    async fn read_identity(
+        &mut self,
+        arguments: Vec<(&str, Value)>,
+        limits: MessageLimits,
+        with_workers: bool,
+    ) -> Result<Identity, Error> {
+        const OP: &str = "identity";
+        let most = self.connection.limits().workers();
+        let workers = if with_workers { most } else { 0 };
+        let question = Question { op: OP, arguments, deadline: self.deadlines.call, limits, workers };
+        let understand = move |reply: Raw<'_>| Identity::from_reply(reply, with_workers, most);
+        let (identity, room) = self.connection.ask(question, understand).await?;
+        let mut identity = identity.map_err(|misread| misread_as(OP, misread, most, "an identity"))?;
+        if with_workers {
+            identity.workers = identity.workers.within(room);
+        }
+        Ok(identity)
     }
 
     /// How much work there is; `None` if the operator's module is not loaded there.
@@ -111,15 +137,25 @@ impl SchedulerClient {
     /// # Errors
     /// As [`Self::call`].
     pub async fn queue(&mut self) -> Result<Option<QueueState>, Error> {
-        ask_module(&mut self.connection, "dask_operator_queue", self.deadlines, QueueState::from_reply).await
+        let understand = |reply: Raw<'_>| QueueState::from_reply(&reply.value(Size::ANSWER)?);
+        let limits = self.connection.limits().small;
+        let asked =
+            ask_module(&mut self.connection, "dask_operator_queue", self.deadlines, limits, understand);
+        Ok(asked.await?.map(|(queue, _)| queue))
     }
 
     /// What each worker does; `None` if the operator's module is not loaded there. 1.5 ms for 1,000 workers.
     ///
     /// # Errors
     /// As [`Self::call`].
-    pub async fn workers(&mut self) -> Result<Option<Vec<WorkerState>>, Error> {
-        ask_module(&mut self.connection, "dask_operator_workers", self.deadlines, workers::from_module).await
+    pub async fn workers(&mut self) -> Result<Option<Workers>, Error> {
+        const OP: &str = "dask_operator_workers";
+        let (limits, most) = (self.connection.limits().list(), self.connection.limits().workers());
+        let understand = move |reply: Raw<'_>| Some(Workers::from_module(reply, most));
+        let asked = ask_module(&mut self.connection, OP, self.deadlines, limits, understand);
+        let Some((workers, room)) = asked.await? else { return Ok(None) };
+        let workers = workers.map_err(|misread| misread_as(OP, misread, most, COMPLETE))?;
+        Ok(Some(workers.within(room)))
     }
 
     /// How many workers Dask's own rule would have.
@@ -128,7 +164,7 @@ impl SchedulerClient {
     /// As [`Self::call`].
     pub async fn adaptive_target(&mut self) -> Result<u64, Error> {
         const OP: &str = "adaptive_target";
-        count(&self.call(OP, Vec::new()).await?).ok_or_else(|| unsupported(OP, "a number"))
+        count(&self.word(OP).await?).ok_or_else(|| unsupported(OP, "a number"))
     }
 
     /// Since when it has had no work. The first call after any work says busy.
@@ -140,7 +176,7 @@ impl SchedulerClient {
         if self.tells_idleness == Some(false) {
             return Ok(Idleness::Unsupported);
         }
-        match self.call(OP, Vec::new()).await? {
+        match self.word(OP).await? {
             Value::Nil => {
                 let tells = match self.tells_idleness {
                     Some(tells) => tells,
@@ -164,6 +200,16 @@ impl SchedulerClient {
         Ok(version.as_deref().and_then(parse_version))
     }
 
+    /// Asks for a number or nothing. Whatever is larger stands for itself, as text does.
+    async fn word(&mut self, op: &str) -> Result<Value, Error> {
+        let (deadline, limits) = (self.deadlines.call, self.connection.limits().small);
+        let question = Question { op, arguments: Vec::new(), deadline, limits, workers: 0 };
+        let other = || Value::from("something else");
+        let (word, _) =
+            self.connection.ask(question, move |reply| reply.word().unwrap_or_else(other)).await?;
+        Ok(word)
+    }
+
     /// The addresses of up to `n` workers that can go, those first that cost the least. Workers that hold a long-running
     /// task, or take part in a shuffle, are left out.
     ///
@@ -175,9 +221,14 @@ impl SchedulerClient {
             return Ok(Vec::new());
         }
         let arguments = vec![("n", Value::from(n)), ("attribute", "address".into())];
-        let reply = self.call(OP, arguments).await?;
-        let addresses = list(&reply).map(|addresses| addresses.iter().map(text).collect::<Option<Vec<_>>>());
-        addresses.flatten().ok_or_else(|| unsupported(OP, "a list of addresses"))
+        let limits = self.connection.limits().names(n);
+        let question = Question { op: OP, arguments, deadline: self.deadlines.call, limits, workers: n };
+        let understand = move |reply: Raw<'_>| {
+            // A name that no worker can have ranks nobody.
+            reply.is_array().then(|| reply.elements().take(n).filter_map(Raw::address).collect::<Vec<_>>())
+        };
+        let (addresses, _) = self.connection.ask(question, understand).await?;
+        addresses.ok_or_else(|| unsupported(OP, "a list of addresses"))
     }
 
     /// Retires workers and returns those of them that it confirms. A worker is missing that is unknown, holds an actor,
@@ -198,13 +249,18 @@ impl SchedulerClient {
             ("close_workers", close.into()),
             ("remove", close.into()),
         ];
-        let reply = self.connection.call(OP, arguments, self.deadlines.retire).await?;
-        match &reply {
-            Value::Map(retired) if !value::is_opaque(&reply) => {
-                Ok(retired.iter().filter_map(|(address, _)| text(address)).collect())
-            }
-            _ => Err(unsupported(OP, "a map of workers")),
-        }
+        let limits = self.connection.limits().described(addresses.len());
+        let question = Question { op: OP, arguments, deadline: self.deadlines.retire, limits, workers: 0 };
+        let asked = addresses.to_vec();
+        let understand = move |reply: Raw<'_>| {
+            (reply.is_map() && !reply.is_opaque()).then(|| {
+                let named: HashSet<String> = reply.entries().filter_map(|(key, _)| key.address()).collect();
+                // Nobody is retired who was not to be.
+                asked.into_iter().filter(|address| named.contains(address)).collect::<Vec<_>>()
+            })
+        };
+        let (retired, _) = self.connection.ask(question, understand).await?;
+        retired.ok_or_else(|| unsupported(OP, "a map of workers"))
     }
 
     /// Writes a line into the scheduler's log of events, which users see in `Client.get_events`.
@@ -225,6 +281,16 @@ impl SchedulerClient {
         if value::is_opaque(&reply) { Err(unsupported(op, "something without pickle")) } else { Ok(reply) }
     }
 
+    /// Says how many pods the cluster has now, which bounds lists of its workers.
+    pub fn expect_pods(&mut self, pods: usize) {
+        self.connection.expect_pods(pods);
+    }
+
+    /// How long the decoding of answers has taken since this was asked last.
+    pub fn take_decoding_time(&mut self) -> Duration {
+        self.connection.take_decoding_time()
+    }
+
     /// Whether more may be asked.
     #[must_use]
     pub fn is_usable(&self) -> bool {
@@ -237,21 +303,52 @@ impl SchedulerClient {
     }
 }
 
+/// What an answer of the operator's module should have been.
+const COMPLETE: &str = "complete telemetry";
+
 /// Asks an operation that only the operator's module has.
-pub(crate) async fn ask_module<T>(
+pub(crate) async fn ask_module<T: Send + 'static>(
     connection: &mut Connection,
     op: &str,
     deadlines: Deadlines,
-    understand: impl FnOnce(&Value) -> Option<T>,
-) -> Result<Option<T>, Error> {
-    let reply = connection.call(op, Vec::new(), deadlines.call).await?;
-    if reply.is_nil() {
-        return Ok(None);
+    limits: MessageLimits,
+    understand: impl FnOnce(Raw<'_>) -> Option<T> + Send + 'static,
+) -> Result<Option<(T, Room)>, Error> {
+    let workers = connection.limits().workers();
+    let question = Question { op, arguments: Vec::new(), deadline: deadlines.call, limits, workers };
+    let read = move |reply: Raw<'_>| {
+        if reply.is_nil() {
+            return Telemetry::None;
+        }
+        let version = reply.field("version").and_then(Raw::word).as_ref().and_then(count);
+        if version == Some(MODULE_VERSION) { Telemetry::Some(understand(reply)) } else { Telemetry::Other }
+    };
+    let (telemetry, room) = connection.ask(question, read).await?;
+    match telemetry {
+        Telemetry::None => Ok(None),
+        Telemetry::Other => Err(unsupported(op, "version 1 of the telemetry")),
+        Telemetry::Some(answer) => {
+            answer.map(|answer| Some((answer, room))).ok_or_else(|| unsupported(op, COMPLETE))
+        }
     }
-    if field(&reply, "version").and_then(count) != Some(MODULE_VERSION) {
-        return Err(unsupported(op, "version 1 of the telemetry"));
+}
+
+/// What an operation of the module answers.
+enum Telemetry<T> {
+    /// Nothing: it is not loaded.
+    None,
+    /// Something of another version.
+    Other,
+    Some(Option<T>),
+}
+
+fn misread_as(op: &str, misread: Misread, most: usize, expected: &'static str) -> Error {
+    match misread {
+        Misread::TooMany => {
+            Error::TooLarge { step: Step::Call(op.to_owned()), what: "workers", limit: most as u64 }
+        }
+        Misread::Senseless => unsupported(op, expected),
     }
-    understand(&reply).map(Some).ok_or_else(|| unsupported(op, "complete telemetry"))
 }
 
 fn unsupported(op: &str, expected: &'static str) -> Error {

@@ -16,7 +16,6 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     Error as ConnectionError, Step, address,
     connection::{dial, from_frame, within},
-    frame,
 };
 
 /// Why certificates cannot be used.
@@ -110,14 +109,14 @@ pub async fn over<S>(
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
+    let failed = |error: io::Error| from_frame(Step::Tls, error.into(), deadline);
     let name = match &config.server_name {
         Some(name) => name.clone(),
-        None => ServerName::try_from(host.to_owned()).map_err(|_| {
-            from_frame(Step::Tls, frame::Error::Io(io::Error::other("host has no valid name")))
-        })?,
+        None => ServerName::try_from(host.to_owned())
+            .map_err(|_| failed(io::Error::other("host has no valid name")))?,
     };
     let agreeing = TlsConnector::from(config.client.clone()).connect(name, stream);
-    within(Step::Tls, deadline, agreeing).await?.map_err(|error| from_frame(Step::Tls, error.into()))
+    within(Step::Tls, deadline, agreeing).await?.map_err(failed)
 }
 
 #[cfg(test)]

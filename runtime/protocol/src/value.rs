@@ -46,12 +46,15 @@ pub fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// A count; Python computes some of them as floating-point numbers.
+/// More than this counts as this: 280 TB, and thousands of such counts still have a sum.
+pub const MOST_COUNT: u64 = 1 << 48;
+
+/// A count, [`MOST_COUNT`] at most; Python computes some of them as floating-point numbers.
 #[must_use]
 pub fn count(value: &Value) -> Option<u64> {
     /// Up to here every integer is a floating-point number too: 2^53.
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    match value {
+    let count = match value {
         Value::Integer(number) => number.as_u64(),
         Value::F32(_) | Value::F64(_) => {
             let number = value.as_f64().filter(|number| (0.0..=EXACT).contains(number))?;
@@ -59,7 +62,8 @@ pub fn count(value: &Value) -> Option<u64> {
             Some(number as u64)
         }
         _ => None,
-    }
+    };
+    count.map(|count| count.min(MOST_COUNT))
 }
 
 /// A count of things that could be in memory.
@@ -106,7 +110,7 @@ mod tests {
 
     #[rstest]
     #[case(Value::from(7), Some(7))]
-    #[case(Value::from(u64::MAX), Some(u64::MAX))]
+    #[case(Value::from(u64::MAX), Some(MOST_COUNT))]
     #[case(Value::from(-1), None)]
     #[case(Value::from(2.9), Some(2))]
     #[case(Value::from(f64::NAN), None)]

@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     Deadlines, Error, Limits,
     connection::Connection,
+    raw::{Raw, Size},
     scheduler::ask_module,
     tls::{self, TlsConfig},
     value::{count, field},
@@ -66,7 +67,7 @@ impl WorkerClient {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = Connection::over(stream, limits, deadlines.handshake).await?;
+        let connection = Connection::over(stream, limits, deadlines).await?;
         Ok(Self { connection, deadlines })
     }
 
@@ -76,7 +77,10 @@ impl WorkerClient {
     /// When it raises an exception, or there is no valid answer in time: then the client is unusable.
     pub async fn executing(&mut self) -> Result<Option<Executing>, Error> {
         let op = "dask_operator_executing";
-        ask_module(&mut self.connection, op, self.deadlines, Executing::from_reply).await
+        let understand = |reply: Raw<'_>| Executing::from_reply(&reply.value(Size::ANSWER)?);
+        let limits = self.connection.limits().small;
+        let asked = ask_module(&mut self.connection, op, self.deadlines, limits, understand).await?;
+        Ok(asked.map(|(executing, _)| executing))
     }
 
     /// Whether more may be asked.

@@ -52,8 +52,8 @@ async fn make_all(client: &Client) -> Result<()> {
         .try_for_each_concurrent(IN_FLIGHT, async |deployment| {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &deployment.namespace().unwrap_or_default());
             match pods.create(&PostParams::default(), &pod(&deployment)?).await {
-                // The watch began anew, or the round is over.
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+                // The watch began anew, the round is over, or a quota is full.
+                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => Ok(()),
                 made => made.map(|_| ()).context("failed to create the pod of a scheduler"),
             }
         })

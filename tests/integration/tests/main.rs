@@ -20,6 +20,7 @@ mod jobs;
 mod leader;
 mod links;
 mod missing_crds;
+mod neighbours;
 mod rbac;
 mod rest;
 mod samples;

@@ -63,6 +63,8 @@ fn arguments(lease_namespace: &str) -> Vec<String> {
         "--liveness=http://127.0.0.1:0/healthz",
         "--leader-elect=true",
         "--identity=rbac",
+        // The chart grants no other.
+        "--lease-name=dask-dask-operator",
         "--scheduler-access=none",
     ];
     fixed.into_iter().map(str::to_owned).chain([format!("--lease-namespace={lease_namespace}")]).collect()

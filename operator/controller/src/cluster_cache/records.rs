@@ -1,5 +1,6 @@
 //! What is remembered of each watched object: only the fields that decisions read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dask_operator_api::labels::{COMPONENT, WORKER};
@@ -99,6 +100,8 @@ pub struct RunnerRecord {
     pub owner_uid: Option<Arc<str>>,
     /// Deletion was asked for.
     pub terminating: bool,
+    /// It is not started before the scheduler can be reached: it has [`labels::SCHEDULER_GATE`].
+    pub gated: bool,
     /// How far it is.
     pub phase: RunnerPhase,
     /// When its first container started; for one that ended without, when the kubelet took it.
@@ -153,6 +156,8 @@ pub struct DeploymentRecord {
     pub replicas: i32,
     /// Whether `spec.strategy.type` is `Recreate`.
     pub recreates: bool,
+    /// Labels that it gives to its pods; `None` for a worker, whose labels nobody selects.
+    pub pod_labels: Option<BTreeMap<String, String>>,
     /// Message of the condition `ReplicaFailure` while its status is True: why no pod can be made.
     pub replica_failure: Option<String>,
 }
@@ -184,15 +189,18 @@ impl From<&Deployment> for DeploymentRecord {
         let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.type_.as_deref());
         let mut conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
         let failure = conditions.find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+        let worker = metadata.labels.iter().flatten().any(|(key, value)| key == COMPONENT && value == WORKER);
+        let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: resource_version(metadata),
             owner_uid: controller_uid(metadata),
             terminating: metadata.deletion_timestamp.is_some(),
+            pod_labels: template.and_then(|template| template.labels.clone()).filter(|_| !worker),
             telemetry: annotation(labels::TELEMETRY),
             template_hash: annotation(labels::TEMPLATE_HASH),
-            worker: metadata.labels.iter().flatten().any(|(key, value)| key == COMPONENT && value == WORKER),
+            worker,
             replicas: deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             recreates: strategy == Some("Recreate"),
             replica_failure: failure.map(|condition| condition.message.clone().unwrap_or_default()),
@@ -264,7 +272,8 @@ mod tests {
     fn a_whole_deployment() {
         let record = deployment(json!({
             "metadata": metadata(),
-            "spec": {"selector": {}, "strategy": {"type": "Recreate"}, "template": {}},
+            "spec": {"selector": {}, "strategy": {"type": "Recreate"},
+                     "template": {"metadata": {"labels": {"app": "x"}}}},
             "status": {"conditions": [
                 {"type": "Available", "status": "False", "message": "no"},
                 {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"},
@@ -281,6 +290,7 @@ mod tests {
             worker: false,
             replicas: 0,
             recreates: true,
+            pod_labels: Some(BTreeMap::from([("app".to_owned(), "x".to_owned())])),
             replica_failure: Some("exceeded quota: q".to_owned()),
         };
         assert_eq!(record, expected);

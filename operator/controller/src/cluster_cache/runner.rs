@@ -1,5 +1,7 @@
 //! The runner of a job, from its pod's status. Pure.
 
+use dask_operator_api::labels::SCHEDULER_GATE;
+
 use super::records::{PodRecord, RunnerPhase, RunnerRecord};
 use super::wire_pod::{ContainerStatus, WirePod};
 
@@ -22,6 +24,7 @@ pub(super) fn record(wire: &WirePod, pod: &PodRecord) -> RunnerRecord {
         uid: pod.uid.clone(),
         owner_uid: pod.owner_uid.clone(),
         terminating: wire.metadata.terminating,
+        gated: wire.spec.has_gate(SCHEDULER_GATE),
         phase,
         // The statuses of containers are lost when a pod is evicted.
         started: started.or_else(|| status.accepted().filter(|_| phase != RunnerPhase::Pending)),
@@ -106,6 +109,20 @@ mod tests {
         });
         let record = runner(&json!({"phase": "Running", "containerStatuses": [restarted]}));
         assert_eq!(record.started.map(|time| time.to_string()).as_deref(), Some("2026-01-01T00:00:05Z"));
+    }
+
+    #[test]
+    fn only_the_own_gate_counts() {
+        let gated = |gates: Value| {
+            let pod: WirePod = serde_json::from_value(json!({
+                "metadata": {"name": "job-runner", "labels": {"dask.org/component": "job-runner"}},
+                "spec": {"schedulingGates": gates},
+            }))
+            .unwrap();
+            PodEntry::new(&pod, &mut Interner::default()).runner.unwrap().gated
+        };
+        assert!(gated(json!([{"name": "example.org/x"}, {"name": SCHEDULER_GATE}])));
+        assert!(!gated(json!([{"name": "example.org/x"}])) && !gated(json!([])));
     }
 
     #[test]

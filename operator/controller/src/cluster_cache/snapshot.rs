@@ -157,6 +157,8 @@ pub struct JobSnapshot {
     pub runner: Option<Arc<RunnerRecord>>,
     /// The runner as it was seen last after it had started, though it may be gone.
     pub last_run: Option<Arc<RunnerRecord>>,
+    /// Pods labelled as scheduler of the job's cluster, oldest first.
+    pub scheduler_pods: Vec<Arc<PodRecord>>,
 }
 
 /// All that is known about an autoscaler.
@@ -168,4 +170,6 @@ pub struct AutoscalerSnapshot {
     pub cluster: Option<Arc<DaskCluster>>,
     /// The default group of that cluster.
     pub group: Option<Arc<DaskWorkerGroup>>,
+    /// The other autoscalers that name that cluster, in order of name.
+    pub others: Vec<Arc<DaskAutoscaler>>,
 }

@@ -61,6 +61,21 @@ impl Resource for WirePod {
 pub struct WirePodSpec {
     /// The node it was given to.
     pub node_name: Option<String>,
+    scheduling_gates: Vec<SchedulingGate>,
+}
+
+impl WirePodSpec {
+    /// Whether it has the scheduling gate of this name.
+    #[must_use]
+    pub fn has_gate(&self, name: &str) -> bool {
+        self.scheduling_gates.iter().any(|gate| gate.name == name)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct SchedulingGate {
+    name: String,
 }
 
 /// Status of a pod, as far as it is read.

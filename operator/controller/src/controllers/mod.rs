@@ -1,6 +1,7 @@
 //! The controllers, one folder a kind. Each reconciliation is
 //! observe → decide → apply → status, of which only apply and the final status write touch the API.
 
+pub mod adoption;
 pub mod announce;
 pub mod autoscaler;
 pub mod cluster;

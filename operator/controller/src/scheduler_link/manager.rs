@@ -40,7 +40,7 @@ pub async fn run(kube: Client, ctx: Arc<Context>, shutdown: CancellationToken) {
         return;
     };
     info!(?access, "asking schedulers");
-    let mut triggers = std::pin::pin!(ctx.cache.take_link_triggers());
+    let mut triggers = std::pin::pin!(ctx.cache.link_triggers().stream());
     let mut leading = ctx.leadership.changes();
     let mut manager =
         Manager { ctx: ctx.clone(), kube, access, running: HashMap::new(), tasks: JoinSet::new() };

@@ -121,6 +121,10 @@ impl<'a> Index<'a> {
     }
 
     fn place(&self, worker: &WorkerState, unclear: &mut [bool]) -> Place {
+        // Nothing can be asked of it, so it cannot be drained with a pod either.
+        if worker.address.is_empty() {
+            return Place::Nowhere;
+        }
         let address = ip(host_of(&worker.address));
         if let Some(named) = self.named(&worker.name) {
             if let Some(pod) = self.one_of(named, address) {

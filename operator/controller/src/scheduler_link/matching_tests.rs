@@ -46,6 +46,7 @@ fn place(pods: Vec<PodRecord>, name: &str, address: &str) -> Place {
 #[case::a_strange_name_and_address("mine", "tcp://10.96.0.9:1", Place::Nowhere)]
 #[case::not_an_address("mine", "inproc://10.0.0.2/1/2", Place::Nowhere)]
 #[case::nothing("", "", Place::Nowhere)]
+#[case::an_address_that_is_none("w", "", Place::Nowhere)]
 #[case::gone("g-worker-0a1b2c3d4e", "tcp://10.96.0.9:1", Place::Elsewhere)]
 #[case::one_of_several_that_are_gone("g-worker-0a1b2c3d4e-0", "tcp://10.96.0.9:1", Place::Elsewhere)]
 #[case::gone_and_its_address_was_given_to_another(
@@ -61,7 +62,7 @@ fn by_name_then_by_address(#[case] name: &str, #[case] address: &str, #[case] ex
 
 #[test]
 fn the_whole_name_wins_over_a_number_at_its_end() {
-    assert_eq!(place(vec![pod("w", &[]), pod("w-1", &[])], "w-1", ""), Place::Pod(1));
+    assert_eq!(place(vec![pod("w", &[]), pod("w-1", &[])], "w-1", "tcp://10.96.0.9:1"), Place::Pod(1));
 }
 
 /// The first family is IPv6, and Dask takes the IPv4 address of the host's name.
@@ -147,7 +148,7 @@ fn the_candidates_are_all_pods_of_all_groups() {
     let all = Candidates::of(&snapshot);
     let names: Vec<_> = all.pods.iter().map(|c| (&*c.pod.name, c.deployment.is_some())).collect();
     assert_eq!(names, [("w", false), ("old-1-hash-100", true)]);
-    let departed = worker("simple-default-worker-0a1b2c3d4e", "");
+    let departed = worker("simple-default-worker-0a1b2c3d4e", "tcp://10.96.0.9:1");
     assert_eq!(matching(&all, &[departed]).places, [Place::Elsewhere]);
 }
 

@@ -14,3 +14,10 @@ pub use scheduler::FakeScheduler;
 pub use server::Fault;
 pub use state::{State, Task, Worker};
 pub use worker::{FakeWorker, FakeWorkerConfig};
+
+use crate::{Budget, Deadlines, budget::Room};
+
+/// Room for one message: fakes have as much as they need.
+fn room() -> Room {
+    Budget::default().room(Deadlines::default().transfer)
+}

@@ -18,10 +18,11 @@ use tokio::{
 
 use super::{
     answers::{answer, exception, register, status_word},
+    room,
     state::State,
 };
 use crate::{
-    Limits, WorkerStatus, frame, handshake,
+    MessageLimits, WorkerStatus, frame, handshake,
     message::{self, map},
     value::{field, text},
 };
@@ -165,7 +166,7 @@ where
 
 /// Serves one connection to its end. What the peer sends is not to be trusted more than elsewhere.
 pub(super) async fn serve(stream: TcpStream, shared: Shared) -> Result<(), frame::Error> {
-    let limits = Limits::default();
+    let limits = MessageLimits::SMALL;
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     match shared.fault(HANDSHAKE) {
@@ -174,11 +175,11 @@ pub(super) async fn serve(stream: TcpStream, shared: Shared) -> Result<(), frame
         Some(_) => return Ok(()),
         None => {}
     }
-    if handshake::exchange(&mut stream, &limits).await.is_err() {
+    if handshake::exchange(&mut stream, &mut room()).await.is_err() {
         return Ok(());
     }
     loop {
-        let frames = frame::read(&mut stream, &limits).await?;
+        let frames = frame::read(&mut stream, &limits, &mut room()).await?;
         let Some(Ok(request)) = frames.first.map(|first| message::decode(&first, &limits)) else {
             return Ok(());
         };
@@ -218,7 +219,7 @@ async fn command(
     address: &str,
     mut orders: UnboundedReceiver<Value>,
 ) -> Result<(), frame::Error> {
-    let limits = Limits::default();
+    let limits = MessageLimits::SMALL;
     let (mut from, mut to) = split(stream);
     let send = async {
         while let Some(order) = orders.recv().await {
@@ -228,7 +229,7 @@ async fn command(
     };
     let listen = async {
         loop {
-            frame::read(&mut from, &limits).await?;
+            frame::read(&mut from, &limits, &mut room()).await?;
         }
     };
     let result = tokio::select! {

@@ -17,12 +17,12 @@ use tokio::{
 
 use super::{
     answers::status_word,
-    metrics,
+    metrics, room,
     server::{accept_all, now},
     state::Worker,
 };
 use crate::{
-    Deadlines, Error, Limits, Step, WorkerStatus,
+    Deadlines, Error, Limits, MessageLimits, Step, WorkerStatus,
     connection::{Connection, dial, from_frame, within},
     frame, handshake,
     message::{self, map},
@@ -149,9 +149,10 @@ async fn register(
     config: &FakeWorkerConfig,
 ) -> Result<(BufReader<TcpStream>, Duration), Error> {
     const OP: &str = "register-worker";
-    let limits = Limits::default();
+    let limits = MessageLimits::SMALL;
     let mut stream = BufReader::new(dial(scheduler, config.deadlines.connect).await?);
-    let shaking = handshake::exchange(&mut stream, &limits);
+    let mut room = room();
+    let shaking = handshake::exchange(&mut stream, &mut room);
     within(Step::Handshake, config.deadlines.handshake, shaking)
         .await?
         .map_err(|error| Error::Garbled { step: Step::Handshake, source: error.into() })?;
@@ -159,10 +160,11 @@ async fn register(
     let step = || Step::Call(OP.to_owned());
     let exchange = async {
         frame::write(&mut stream, &request).await?;
-        frame::read(&mut stream, &limits).await
+        frame::read(&mut stream, &limits, &mut room).await
     };
-    let frames =
-        within(step(), config.deadlines.call, exchange).await?.map_err(|error| from_frame(step(), error))?;
+    let frames = within(step(), config.deadlines.call, exchange)
+        .await?
+        .map_err(|error| from_frame(step(), error, config.deadlines.transfer))?;
     let reply = message::decode(&frames.first.unwrap_or_default(), &limits)
         .map_err(|error| Error::Garbled { step: step(), source: error.into() })?;
     if field(&reply, "status").and_then(Value::as_str) != Some("OK") {
@@ -213,8 +215,8 @@ async fn live(
     deadlines: Deadlines,
 ) {
     let obey = async {
-        while let Ok(frames) = frame::read(&mut orders, &Limits::default()).await {
-            let Some(Ok(message)) = frames.first.map(|first| message::decode(&first, &Limits::default()))
+        while let Ok(frames) = frame::read(&mut orders, &MessageLimits::SMALL, &mut room()).await {
+            let Some(Ok(message)) = frames.first.map(|first| message::decode(&first, &MessageLimits::SMALL))
             else {
                 return;
             };
@@ -266,12 +268,12 @@ fn status_of(order: &Value) -> WorkerStatus {
 
 /// Answers one who asks the worker itself.
 async fn answer(stream: TcpStream, shared: Shared) {
-    let limits = Limits::default();
+    let limits = MessageLimits::SMALL;
     let mut stream = BufReader::new(stream);
-    if handshake::exchange(&mut stream, &limits).await.is_err() {
+    if handshake::exchange(&mut stream, &mut room()).await.is_err() {
         return;
     }
-    while let Ok(frames) = frame::read(&mut stream, &limits).await {
+    while let Ok(frames) = frame::read(&mut stream, &limits, &mut room()).await {
         let Some(Ok(request)) = frames.first.map(|first| message::decode(&first, &limits)) else { return };
         let reply = match field(&request, "op").and_then(Value::as_str) {
             Some("close") => return,

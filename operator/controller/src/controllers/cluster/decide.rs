@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::build;
-use super::plan::{ClusterPlan, SchedulerRoll};
+use super::plan::{ClusterPlan, Part, PartObstacle, SchedulerRoll};
 use super::updating;
 use crate::cluster_cache::records::ServiceRecord;
 use crate::cluster_cache::snapshot::ClusterSnapshot;
@@ -27,8 +27,8 @@ const IDLE_POLL: Duration = Duration::from_secs(5);
 /// What is known besides the watched objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// A write that was refused and is not to be tried again yet.
-    pub standing: Option<&'a StandingRefusal>,
+    /// Parts whose writes were refused and are not to be tried again yet.
+    pub standing: &'a [(Part, StandingRefusal)],
     /// Whether pods get the preload modules.
     pub telemetry: Telemetry,
     /// What is known from the scheduler.
@@ -37,8 +37,8 @@ pub struct Inputs<'a> {
 
 /// Decides what to write for a cluster.
 ///
-/// The scheduler's objects come before the default group, so that workers cannot take the room that a quota
-/// leaves for the scheduler; the ConfigMap that pods mount comes before its Deployment.
+/// The scheduler's objects come before the default group, and the ConfigMap that pods mount before its Deployment. A
+/// part that is refused keeps none of the others; workers wait for the scheduler's pod anyhow.
 #[must_use]
 pub fn decide(snapshot: &ClusterSnapshot, inputs: &Inputs, now: Timestamp) -> ClusterPlan {
     let cluster = &*snapshot.cluster;
@@ -49,23 +49,43 @@ pub fn decide(snapshot: &ClusterSnapshot, inputs: &Inputs, now: Timestamp) -> Cl
         Ok(name) => name,
         Err(error) => {
             return ClusterPlan {
-                obstacle: Some(Obstacle::new(Reason::InvalidName, format!("{error}"))),
+                obstacles: vec![PartObstacle::new(
+                    Part::Cluster,
+                    Obstacle::new(Reason::InvalidName, format!("{error}")),
+                )],
                 ..ClusterPlan::default()
             };
         }
     };
-    if let Some(refusal) = inputs.standing {
-        return ClusterPlan {
-            obstacle: Some(refusal.obstacle.clone()),
-            requeue_after: Some(refusal.wait),
-            ..ClusterPlan::default()
-        };
-    }
     let mut plan = ClusterPlan::default();
     decide_service(snapshot.service.as_deref(), cluster, &name, &mut plan);
     decide_deployment(snapshot, &name, inputs, now, &mut plan);
     decide_default_group(snapshot.default_group.as_deref(), cluster, &name, &mut plan);
+    withhold_refused(&mut plan, inputs.standing);
     plan
+}
+
+/// What was refused waits for its time; everything else is written.
+fn withhold_refused(plan: &mut ClusterPlan, standing: &[(Part, StandingRefusal)]) {
+    for (part, refusal) in standing {
+        if plan.writes(*part) {
+            plan.withhold(*part);
+            plan.obstacles.push(PartObstacle::new(*part, refusal.obstacle.clone()));
+            plan.requeue_after = plan.requeue_after.into_iter().chain([refusal.wait]).min();
+        }
+    }
+}
+
+/// An object that belongs to somebody else has the name of this part.
+fn name_taken(plan: &mut ClusterPlan, part: Part, name: &str, owner_uid: Option<&str>) {
+    let kind = match part {
+        Part::Cluster => "DaskCluster",
+        Part::Service => "Service",
+        Part::ConfigMap => "ConfigMap",
+        Part::Deployment => "Deployment",
+        Part::DefaultGroup => "DaskWorkerGroup",
+    };
+    plan.obstacles.push(PartObstacle::new(part, Obstacle::name_taken("DaskCluster", kind, name, owner_uid)));
 }
 
 fn decide_service(
@@ -82,10 +102,10 @@ fn decide_service(
         return;
     }
     if live.owner_uid.as_deref() == cluster.metadata.uid.as_deref() {
-        plan.service_patch = build::service_patch(&cluster.spec.scheduler.service, &live.spec);
+        plan.service_patch = build::service_patch(&cluster.spec.scheduler.service, &live.spec)
+            .map(|patch| at_version(patch, live.resource_version.to_string()));
     } else {
-        plan.obstacle =
-            Some(Obstacle::name_taken("DaskCluster", "Service", &live.name, live.owner_uid.as_deref()));
+        name_taken(plan, Part::Service, &live.name, live.owner_uid.as_deref());
     }
 }
 
@@ -106,8 +126,7 @@ fn decide_deployment(
         return;
     }
     if live.owner_uid.as_deref() != cluster.metadata.uid.as_deref() {
-        plan.obstacle =
-            Some(Obstacle::name_taken("DaskCluster", "Deployment", &live.name, live.owner_uid.as_deref()));
+        name_taken(plan, Part::Deployment, &live.name, live.owner_uid.as_deref());
         return;
     }
     let mut patch = json!({});
@@ -152,13 +171,20 @@ fn decide_default_group(
     let earlier = live.owner_references().iter().find(|owner| owner.controller == Some(true));
     let earlier = earlier.filter(|owner| Some(&owner.uid) != cluster.metadata.uid.as_ref());
     if let Some(owner) = earlier {
-        plan.obstacle =
-            Some(Obstacle::name_taken("DaskCluster", "DaskWorkerGroup", &live.name_any(), Some(&owner.uid)));
+        name_taken(plan, Part::DefaultGroup, &live.name_any(), Some(&owner.uid));
     } else if live.spec.cluster == cluster.name_any() {
-        plan.default_group_patch = default_group_patch(live, cluster, name);
+        let version = live.resource_version().unwrap_or_default();
+        plan.default_group_patch =
+            default_group_patch(live, cluster, name).map(|patch| at_version(patch, version));
     } else {
-        plan.obstacle = Some(Obstacle::name_taken("DaskCluster", "DaskWorkerGroup", &live.name_any(), None));
+        name_taken(plan, Part::DefaultGroup, &live.name_any(), None);
     }
+}
+
+/// The patch for this version of the object alone: somebody may edit it in the same moment.
+fn at_version(mut patch: Value, version: String) -> Value {
+    patch["metadata"]["resourceVersion"] = Value::String(version);
+    patch
 }
 
 /// Hands a *change* of the cluster's number of workers, worker template or labels on to the default group.

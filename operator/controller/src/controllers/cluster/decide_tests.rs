@@ -10,7 +10,7 @@ use crate::controllers::cluster::testing::{at, cluster, default_group, made, new
 use Telemetry::{Off, On};
 
 fn plan_of(snapshot: &ClusterSnapshot, telemetry: Telemetry) -> ClusterPlan {
-    decide(snapshot, &Inputs { standing: None, telemetry, link: &LinkView::default() }, at(0))
+    decide(snapshot, &Inputs { standing: &[], telemetry, link: &LinkView::default() }, at(0))
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn everything_is_made_for_a_new_cluster() {
     assert_eq!(name(&plan.service.as_ref().unwrap().metadata), "simple-scheduler");
     assert_eq!(name(&plan.deployment.as_ref().unwrap().metadata), "simple-scheduler");
     assert_eq!(name(&plan.default_group.as_ref().unwrap().metadata), "simple-default");
-    assert_eq!(plan.obstacle, None);
+    assert_eq!(plan.obstacles, []);
 }
 
 #[test]
@@ -77,7 +77,10 @@ fn without_telemetry_pods_are_the_users() {
     assert_eq!(plan.config_map, None);
     let deployment = plan.deployment.unwrap();
     assert!(!deployment.annotations().contains_key(TELEMETRY));
-    let pod = deployment.spec.unwrap().template.spec.unwrap();
+    let mut pod = deployment.spec.unwrap().template.spec.unwrap();
+    for container in &mut pod.containers {
+        (container.startup_probe, container.liveness_probe) = (None, None);
+    }
     assert_eq!(pod, cluster("simple").spec.scheduler.spec);
 }
 
@@ -94,7 +97,8 @@ fn a_service_edit_is_patched_in() {
     let mut snapshot = made(PodState::Ready);
     Arc::make_mut(&mut snapshot.cluster).spec.scheduler.service.type_ = Some("LoadBalancer".into());
     let plan = plan_of(&snapshot, On);
-    assert_eq!(plan.service_patch, Some(json!({"spec": {"type": "LoadBalancer"}})));
+    let patch = json!({"metadata": {"resourceVersion": "1"}, "spec": {"type": "LoadBalancer"}});
+    assert_eq!(plan.service_patch, Some(patch));
 }
 
 #[test]
@@ -130,7 +134,8 @@ fn only_a_change_of_the_clusters_number_reaches_the_group(
     if let Some(number) = propagated {
         default.annotations_mut().insert(PROPAGATED_REPLICAS.into(), number.into());
     }
-    assert_eq!(plan_of(&snapshot, On).default_group_patch, patch);
+    let versioned = patch.map(|patch| at_version(patch, "8".to_owned()));
+    assert_eq!(plan_of(&snapshot, On).default_group_patch, versioned);
 }
 
 /// The cluster's worker template is edited: another image and a label more.
@@ -243,7 +248,9 @@ fn a_deployment_of_an_earlier_operator_is_adopted() {
 fn bad_names_stop_everything(#[case] name: &str, #[case] words: &str) {
     let plan = plan_of(&new(cluster(name)), On);
     assert!(plan.is_empty());
-    let obstacle = plan.obstacle.unwrap();
+    let [PartObstacle { part: Part::Cluster, obstacle }] = plan.obstacles.as_slice() else {
+        panic!("{plan:?}")
+    };
     assert_eq!(obstacle.reason, Reason::InvalidName);
     assert!(obstacle.message.contains(words), "{}", obstacle.message);
 }
@@ -263,8 +270,11 @@ fn taken_names_are_told_and_the_rest_is_made(#[case] owner: Option<&str>, #[case
     Arc::make_mut(snapshot.service.as_mut().unwrap()).owner_uid = owner.map(str::to_owned);
     snapshot.deployment = None;
     let plan = plan_of(&snapshot, On);
-    assert_eq!(plan.obstacle.as_ref().map(|obstacle| obstacle.reason), Some(reason));
-    assert!(plan.obstacle.unwrap().message.contains("Service \"simple-scheduler\""));
+    let [PartObstacle { part: Part::Service, obstacle }] = plan.obstacles.as_slice() else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(obstacle.reason, reason);
+    assert!(obstacle.message.contains("Service \"simple-scheduler\""));
     assert!(plan.deployment.is_some() && plan.service_patch.is_none());
 }
 
@@ -278,16 +288,47 @@ fn objects_that_are_going_are_waited_for() {
 }
 
 #[test]
-fn a_refusal_stands_for_its_time() {
-    let standing = StandingRefusal {
-        obstacle: Obstacle::new(Reason::Forbidden, "no right"),
-        wait: std::time::Duration::from_secs(4),
-    };
-    let plan = decide(
-        &new(cluster("simple")),
-        &Inputs { standing: Some(&standing), telemetry: On, link: &LinkView::default() },
-        at(0),
-    );
-    assert!(plan.is_empty());
-    assert_eq!((plan.obstacle, plan.requeue_after), (Some(standing.obstacle), Some(standing.wait)));
+fn obstacles_of_several_parts_are_all_told() {
+    let mut snapshot = made(PodState::Ready);
+    Arc::make_mut(snapshot.service.as_mut().unwrap()).owner_uid = None;
+    Arc::make_mut(snapshot.deployment.as_mut().unwrap()).owner_uid = None;
+    default_group(&mut snapshot).spec.cluster = "other".to_owned();
+    let parts: Vec<_> = plan_of(&snapshot, On).obstacles.iter().map(|obstacle| obstacle.part).collect();
+    assert_eq!(parts, [Part::Service, Part::Deployment, Part::DefaultGroup]);
+}
+
+fn refusal(part: Part) -> (Part, StandingRefusal) {
+    let obstacle = Obstacle::new(Reason::Forbidden, "no right");
+    (part, StandingRefusal { obstacle, wait: Duration::from_secs(4) })
+}
+
+#[rstest]
+#[case(Part::Service)]
+#[case(Part::Deployment)]
+#[case(Part::DefaultGroup)]
+fn a_refusal_stands_for_its_time_and_keeps_no_other_part(#[case] refused: Part) {
+    let standing = [refusal(refused)];
+    let inputs = Inputs { standing: &standing, telemetry: On, link: &LinkView::default() };
+    let plan = decide(&new(cluster("simple")), &inputs, at(0));
+    for part in [Part::Service, Part::ConfigMap, Part::Deployment, Part::DefaultGroup] {
+        assert_eq!(plan.writes(part), part != refused, "{part:?}");
+    }
+    assert_eq!(plan.obstacles, [PartObstacle::new(refused, standing[0].1.obstacle.clone())]);
+    assert_eq!(plan.requeue_after, Some(Duration::from_secs(4)));
+}
+
+#[test]
+fn without_its_config_map_the_deployment_waits() {
+    let standing = [refusal(Part::ConfigMap)];
+    let inputs = Inputs { standing: &standing, telemetry: On, link: &LinkView::default() };
+    let plan = decide(&new(cluster("simple")), &inputs, at(0));
+    assert!(plan.service.is_some() && plan.default_group.is_some());
+    assert!(plan.deployment.is_none() && plan.config_map.is_none());
+}
+
+#[test]
+fn a_refusal_of_what_is_not_to_be_written_any_more_is_forgotten() {
+    let standing = [refusal(Part::Service)];
+    let inputs = Inputs { standing: &standing, telemetry: On, link: &LinkView::default() };
+    assert_eq!(decide(&made(PodState::Ready), &inputs, at(0)), ClusterPlan::default());
 }

@@ -7,13 +7,17 @@ mod idle;
 mod incarnation;
 mod plan;
 mod reconcile;
+mod refusals;
 mod runner;
+mod scheduler_exit;
+mod service;
 mod status;
 mod updating;
 
 pub use decide::{Inputs, decide};
-pub use plan::{ClusterPlan, SchedulerRoll};
+pub use plan::{ClusterPlan, Part, PartObstacle, SchedulerRoll};
 pub use reconcile::run;
+pub use refusals::ClusterRefusals;
 pub use status::status;
 
 #[cfg(test)]

@@ -6,8 +6,41 @@ use dask_operator_api::DaskWorkerGroup;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use serde_json::Value;
+use strum::{EnumCount, EnumIter, IntoEnumIterator};
 
 use crate::controllers::Obstacle;
+
+/// What a cluster consists of, in the order in which obstacles are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumCount, EnumIter)]
+pub enum Part {
+    /// The cluster as a whole.
+    Cluster,
+    /// The scheduler's Service.
+    Service,
+    /// The ConfigMap that pods mount.
+    ConfigMap,
+    /// The scheduler's Deployment.
+    Deployment,
+    /// The default worker group.
+    DefaultGroup,
+}
+
+/// What keeps the operator from making a part of a cluster, or from bringing it up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartObstacle {
+    /// The part.
+    pub part: Part,
+    /// What is in the way.
+    pub obstacle: Obstacle,
+}
+
+impl PartObstacle {
+    /// This is in the way of that part.
+    #[must_use]
+    pub fn new(part: Part, obstacle: Obstacle) -> Self {
+        Self { part, obstacle }
+    }
+}
 
 /// The writes that bring a cluster nearer to its spec.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,8 +61,8 @@ pub struct ClusterPlan {
     pub default_group: Option<Box<DaskWorkerGroup>>,
     /// Merge patch of the existing default group.
     pub default_group_patch: Option<Value>,
-    /// Why something that is missing is not made.
-    pub obstacle: Option<Obstacle>,
+    /// What stands in the way of which part.
+    pub obstacles: Vec<PartObstacle>,
     /// When to look again without being woken.
     pub requeue_after: Option<Duration>,
 }
@@ -42,16 +75,39 @@ pub struct SchedulerRoll {
 }
 
 impl ClusterPlan {
+    /// Whether something is to be written to a part.
+    #[must_use]
+    pub fn writes(&self, part: Part) -> bool {
+        match part {
+            Part::Cluster => false,
+            Part::Service => self.service.is_some() || self.service_patch.is_some(),
+            Part::ConfigMap => self.config_map.is_some(),
+            Part::Deployment => {
+                self.deployment.is_some() || self.deployment_patch.is_some() || self.roll.is_some()
+            }
+            Part::DefaultGroup => self.default_group.is_some() || self.default_group_patch.is_some(),
+        }
+    }
+
+    /// Leaves out the writes to a part, and those that need it.
+    pub fn withhold(&mut self, part: Part) {
+        match part {
+            Part::Cluster => {}
+            Part::Service => (self.service, self.service_patch) = (None, None),
+            Part::ConfigMap => {
+                // What mounts it, and what notes that it is up to date.
+                (self.config_map, self.deployment, self.deployment_patch) = (None, None, None);
+            }
+            Part::Deployment => {
+                (self.deployment, self.deployment_patch, self.roll) = (None, None, None);
+            }
+            Part::DefaultGroup => (self.default_group, self.default_group_patch) = (None, None),
+        }
+    }
+
     /// Whether nothing is to be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.config_map.is_none()
-            && self.service.is_none()
-            && self.service_patch.is_none()
-            && self.deployment.is_none()
-            && self.deployment_patch.is_none()
-            && self.roll.is_none()
-            && self.default_group.is_none()
-            && self.default_group_patch.is_none()
+        Part::iter().all(|part| !self.writes(part))
     }
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
 use super::{build, updating};
-use crate::cluster_cache::records::{DeploymentRecord, PodProblem, PodRecord, PodState, ServiceRecord};
+use crate::cluster_cache::records::{
+    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerRecord, ServiceRecord,
+};
 use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 use crate::pods::telemetry;
 
@@ -21,7 +24,13 @@ pub(crate) fn cluster(name: &str) -> DaskCluster {
         "metadata": {"name": name, "namespace": "ns", "uid": "cluster-uid", "generation": 1},
         "spec": {
             "scheduler": {
-                "spec": {"containers": [{"name": "scheduler", "image": "dask", "args": ["dask-scheduler"]}]},
+                "spec": {"containers": [{
+                    "name": "scheduler", "image": "dask", "args": ["dask-scheduler"],
+                    "ports": [
+                        {"name": "tcp-comm", "containerPort": 8786},
+                        {"name": "http-dashboard", "containerPort": 8787},
+                    ],
+                }]},
                 "service": {
                     "type": "ClusterIP",
                     "selector": {"dask.org/cluster-name": name, "dask.org/component": "scheduler"},
@@ -57,6 +66,7 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
     let name = "simple".parse().unwrap();
     let mut group = build::default_group(&cluster, &name);
     group.metadata.uid = Some("group-uid".into());
+    group.metadata.resource_version = Some("8".into());
     ClusterSnapshot {
         service: Some(Arc::new(service(&cluster))),
         deployment: Some(Arc::new(deployment())),
@@ -67,6 +77,20 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         runner: None,
         cluster: Arc::new(cluster),
     }
+}
+
+/// The cluster of a job, all of whose objects exist, with this runner.
+pub(crate) fn of_job(runner: Option<RunnerRecord>) -> ClusterSnapshot {
+    let mut snapshot = made(PodState::Ready);
+    let owner = OwnerReference {
+        kind: "DaskJob".to_owned(),
+        uid: "job-uid".to_owned(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    };
+    Arc::make_mut(&mut snapshot.cluster).metadata.owner_references = Some(vec![owner]);
+    snapshot.runner = runner.map(Arc::new);
+    snapshot
 }
 
 pub(crate) fn service(cluster: &DaskCluster) -> ServiceRecord {
@@ -94,6 +118,7 @@ pub(crate) fn deployment() -> DeploymentRecord {
         replicas: 1,
         recreates: true,
         replica_failure: None,
+        pod_labels: None,
     }
 }
 
@@ -118,6 +143,17 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         restarts: 0,
         last_termination: None,
     }
+}
+
+/// All objects exist; the scheduler had ended by itself and was started again.
+pub(crate) fn exited(scheduler: PodState) -> ClusterSnapshot {
+    let mut snapshot = made(scheduler);
+    let end = PodProblem {
+        reason: Reason::WorkerExited,
+        message: "container \"scheduler\" ended with exit code 0 and was restarted".into(),
+    };
+    Arc::make_mut(&mut snapshot.scheduler_pods[0]).last_termination = Some(Box::new(end));
+    snapshot
 }
 
 pub(crate) fn troubled(reason: Reason) -> PodRecord {

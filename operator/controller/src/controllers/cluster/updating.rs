@@ -1,17 +1,15 @@
 //! Whether running pods are those of the templates, and when an edit restarts the scheduler. Pure.
 
 use dask_operator_api::{ConditionType, DaskCluster, Reason, SchedulerUpdate};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::idle::says_idle;
 use super::status::Finding;
 use crate::cluster_cache::records::DeploymentRecord;
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::digest;
-use crate::scheduler_link::{Idleness, LinkView};
-
-/// An answer of the scheduler that is older than this says nothing about now.
-const FRESH: SignedDuration = SignedDuration::from_secs(15);
+use crate::scheduler_link::LinkView;
 
 /// Digest of the scheduler's pod template, as the user wrote it: what the operator adds does not count, so that
 /// another release of the operator restarts nothing.
@@ -34,10 +32,7 @@ pub(super) fn may_restart(snapshot: &ClusterSnapshot, link: &LinkView, now: Time
     match cluster.spec.update_policy().scheduler() {
         SchedulerUpdate::Never => false,
         SchedulerUpdate::Always => true,
-        SchedulerUpdate::WhenIdle => link.sample.as_deref().is_some_and(|sample| {
-            let fresh = now.duration_since(sample.taken) <= FRESH && link.failure.is_none();
-            fresh && matches!(sample.idleness, Idleness::Since(_))
-        }),
+        SchedulerUpdate::WhenIdle => says_idle(link, now).is_some(),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::cluster::testing::{at, made};
-use crate::scheduler_link::{LinkFailure, Sample, testing};
+use crate::scheduler_link::{Idleness, LinkFailure, Sample, testing};
 
 fn policy(scheduler: SchedulerUpdate) -> UpdatePolicy {
     UpdatePolicy { scheduler: Some(scheduler), ..UpdatePolicy::default() }
@@ -22,8 +22,8 @@ fn edited(scheduler: SchedulerUpdate) -> ClusterSnapshot {
     snapshot
 }
 
-fn heard(idleness: Idleness, taken: i64) -> LinkView {
-    testing::heard(Sample { taken: at(taken), idleness, ..testing::sample("one") })
+fn heard(idleness: Idleness, asked: i64) -> LinkView {
+    testing::heard(Sample { asked: at(asked), taken: at(100), idleness, ..testing::sample("one") })
 }
 
 fn unreachable() -> LinkView {
@@ -37,7 +37,7 @@ fn unreachable() -> LinkView {
 #[case::idle(SchedulerUpdate::WhenIdle, heard(Idleness::Since(at(50)), 99), true)]
 #[case::busy(SchedulerUpdate::WhenIdle, heard(Idleness::Busy, 99), false)]
 #[case::unknown(SchedulerUpdate::WhenIdle, heard(Idleness::Unknown, 99), false)]
-#[case::heard_long_ago(SchedulerUpdate::WhenIdle, heard(Idleness::Since(at(50)), 80), false)]
+#[case::asked_some_time_ago(SchedulerUpdate::WhenIdle, heard(Idleness::Since(at(50)), 96), false)]
 #[case::unreachable(SchedulerUpdate::WhenIdle, unreachable(), false)]
 #[case::never_heard(SchedulerUpdate::WhenIdle, LinkView::default(), false)]
 fn the_policy_says_when_a_scheduler_may_be_restarted(

@@ -47,6 +47,17 @@ impl WorkerTemplate {
         Ok(Self { json, name_mark, ordinal_mark, group: group_name.clone(), group_uid })
     }
 
+    /// The same workers, which count as having the labels and annotations of digest `counted` instead of those that
+    /// they have, of digest `own`.
+    #[must_use]
+    pub(super) fn counted_as(self, own: &str, counted: &str) -> Self {
+        if own == counted {
+            return self;
+        }
+        let annotation = |digest: &str| format!("\"{}\":\"{digest}\"", labels::METADATA_HASH);
+        Self { json: self.json.replace(&annotation(own), &annotation(counted)), ..self }
+    }
+
     /// Name of the worker with this ordinal.
     #[must_use]
     pub fn name(&self, ordinal: i64) -> String {
@@ -159,6 +170,17 @@ mod tests {
         });
         assert_eq!(digests[0], digests[1], "what the operator adds does not count");
         assert_eq!(digests[0], hash(&one));
+    }
+
+    #[test]
+    fn workers_can_count_as_having_other_labels() {
+        let (template, pod) = pod(&group(3), 7);
+        let own = pod["metadata"]["annotations"][labels::METADATA_HASH].as_str().unwrap().to_owned();
+        let counted = template.clone().counted_as(&own, "earlier");
+        let mut expected = pod;
+        expected["metadata"]["annotations"][labels::METADATA_HASH] = json!("earlier");
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&counted.pod(7)).unwrap(), expected);
+        assert_eq!(template.clone().counted_as(&own, &own).pod(7), template.pod(7));
     }
 
     #[test]

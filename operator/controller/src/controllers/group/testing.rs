@@ -167,6 +167,7 @@ pub(crate) fn legacy(states: &[PodState]) -> LegacyWorker {
         telemetry: None,
         template_hash: None,
         recreates: false,
+        pod_labels: None,
         replica_failure: None,
     };
     LegacyWorker { deployment: Arc::new(deployment), pods: (100..).zip(states).map(pod).collect() }
