@@ -81,9 +81,14 @@ impl Link {
 /// What of a view wakes the controllers.
 fn timeless(view: &LinkView) -> impl PartialEq + use<'_> {
     let sample = view.sample.as_ref();
+    let members = sample.and_then(|sample| sample.members.as_deref()).map(|members| {
+        let mut members = members.clone();
+        members.taken = None;
+        members
+    });
     (
         sample.map(|sample| (&sample.scheduler_id, sample.adaptive_target, sample.idleness, &sample.drains)),
-        sample.and_then(|sample| sample.members.clone()).map(|m| Members { taken: None, ..Members::clone(&m) }),
+        members,
         sample.map(|sample| &sample.fenced),
         &view.failure,
     )

@@ -154,7 +154,8 @@ fn snapshots_show_what_belongs_together() {
     index.see_pod(&worker("w-2", 6));
     index.see_pod(&worker("w-1", 7));
     index.see_pod(&scheduler("c-scheduler-x", 8));
-    let copied = json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler", "pod-template-hash": "x"});
+    let copied =
+        json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler", "pod-template-hash": "x"});
     index.see_pod(&wire_pod("copy", &copied, "somebody", 8));
     let service = json!({"metadata": metadata("c-scheduler", 9), "spec": {}});
     let service =

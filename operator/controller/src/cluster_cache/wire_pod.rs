@@ -383,7 +383,8 @@ impl From<RawMeta> for WireMeta {
         let annotations = raw.annotations.unwrap_or_default();
         let mut owners = raw.owner_references.into_iter().flatten();
         let controller = owners.find(|owner| owner.controller == Some(true));
-        let is_replica_set = |owner: &&RawOwner| owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/");
+        let is_replica_set =
+            |owner: &&RawOwner| owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/");
         let replica_set = controller.as_ref().filter(is_replica_set).map(|owner| owner.name.clone());
         Self {
             object: ObjectMeta {

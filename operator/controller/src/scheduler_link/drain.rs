@@ -305,7 +305,9 @@ impl Drain {
         let settled = |from: Timestamp| now >= from + BOOT;
         let enough = match () {
             () if self.close_asked => Some(Proof::Closed),
-            () if pod.running => (rounds >= 2 && settled(since) && settled(round.scheduler_since)).then_some(Proof::Absent),
+            () if pod.running => {
+                (rounds >= 2 && settled(since) && settled(round.scheduler_since)).then_some(Proof::Absent)
+            }
             () => (rounds >= 2).then_some(Proof::NeverRan),
         };
         self.step = Step::Absent { since, rounds };

@@ -8,13 +8,7 @@ fn at(milliseconds: i64) -> Timestamp {
 }
 
 fn pod() -> PodFacts {
-    PodFacts {
-        uid: "u".into(),
-        name: "w".into(),
-        running: true,
-        ended: false,
-        marked: true,
-    }
+    PodFacts { uid: "u".into(), name: "w".into(), running: true, ended: false, marked: true }
 }
 
 fn worker(port: u16, standing: Standing, executing: u64, heartbeat: f64) -> Seen {

@@ -108,8 +108,15 @@ mod tests {
     #[test]
     fn what_stays_fenced_is_told_after_a_while() {
         let (pod, nobody) = (one(|_| ()), Drains::default());
-        assert_eq!(told(&pod, &nobody, &[(0, Some(1)), (29, Some(1)), (30, Some(1)), (31, None)]), [0, 0, 1, 0]);
-        assert_eq!(told(&pod, &nobody, &[(0, Some(1)), (20, None), (40, Some(1))]), [0, 0, 0], "it went back");
+        assert_eq!(
+            told(&pod, &nobody, &[(0, Some(1)), (29, Some(1)), (30, Some(1)), (31, None)]),
+            [0, 0, 1, 0]
+        );
+        assert_eq!(
+            told(&pod, &nobody, &[(0, Some(1)), (20, None), (40, Some(1))]),
+            [0, 0, 0],
+            "it went back"
+        );
         assert_eq!(told(&pod, &nobody, &[(0, Some(1)), (40, Some(2))]), [0, 0], "it was started anew");
     }
 

@@ -391,9 +391,9 @@ impl Link {
 
     fn list_is_due(&self) -> bool {
         let telemetry = self.connection.as_ref().is_some_and(|connection| connection.telemetry == Some(true));
-        self.listed.as_ref().is_none_or(|(at, members)| {
-            at.elapsed() >= poll::list_interval(members.registered, telemetry)
-        })
+        self.listed
+            .as_ref()
+            .is_none_or(|(at, members)| at.elapsed() >= poll::list_interval(members.registered, telemetry))
     }
 
     /// Whether the pause ends because something changed. After a failure only another scheduler, or one that has become

@@ -39,7 +39,7 @@ impl Candidate {
 pub(super) struct Candidates {
     pub(super) pods: Vec<Candidate>,
     /// What the names of workers of each group begin with, such as `simple-default-worker`.
-    prefixes: HashSet<String>,
+    pub(super) prefixes: HashSet<String>,
 }
 
 impl Candidates {
@@ -48,7 +48,8 @@ impl Candidates {
         let mut all = Self::default();
         for members in &snapshot.groups {
             all.prefixes.insert(format!("{}-{WORKER}", members.group.name_any()));
-            all.pods.extend(members.workers.iter().map(|pod| Candidate { pod: pod.clone(), deployment: None }));
+            all.pods
+                .extend(members.workers.iter().map(|pod| Candidate { pod: pod.clone(), deployment: None }));
             for worker in &members.legacy {
                 let deployment = Some(&worker.deployment);
                 let pods = worker.pods.iter().cloned();
@@ -120,6 +121,10 @@ impl<'a> Index<'a> {
     }
 
     fn place(&self, worker: &WorkerState, unclear: &mut [bool]) -> Place {
+        // Nothing can be asked of it, so it cannot be drained with a pod either.
+        if worker.address.is_empty() {
+            return Place::Nowhere;
+        }
         let address = ip(host_of(&worker.address));
         if let Some(named) = self.named(&worker.name) {
             if let Some(pod) = self.one_of(named, address) {

@@ -46,9 +46,14 @@ fn place(pods: Vec<PodRecord>, name: &str, address: &str) -> Place {
 #[case::a_strange_name_and_address("mine", "tcp://10.96.0.9:1", Place::Nowhere)]
 #[case::not_an_address("mine", "inproc://10.0.0.2/1/2", Place::Nowhere)]
 #[case::nothing("", "", Place::Nowhere)]
+#[case::an_address_that_is_none("w", "", Place::Nowhere)]
 #[case::gone("g-worker-0a1b2c3d4e", "tcp://10.96.0.9:1", Place::Elsewhere)]
 #[case::one_of_several_that_are_gone("g-worker-0a1b2c3d4e-0", "tcp://10.96.0.9:1", Place::Elsewhere)]
-#[case::gone_and_its_address_was_given_to_another("g-worker-0a1b2c3d4e", "tcp://10.0.0.2:1", Place::Elsewhere)]
+#[case::gone_and_its_address_was_given_to_another(
+    "g-worker-0a1b2c3d4e",
+    "tcp://10.0.0.2:1",
+    Place::Elsewhere
+)]
 #[case::of_a_group_that_is_not_here("h-worker-0a1b2c3d4e", "tcp://10.96.0.9:1", Place::Nowhere)]
 fn by_name_then_by_address(#[case] name: &str, #[case] address: &str, #[case] expected: Place) {
     let pods = vec![pod("w", &["10.0.0.1"]), pod("x", &["10.0.0.2", "fd00::2"])];
@@ -57,7 +62,7 @@ fn by_name_then_by_address(#[case] name: &str, #[case] address: &str, #[case] ex
 
 #[test]
 fn the_whole_name_wins_over_a_number_at_its_end() {
-    assert_eq!(place(vec![pod("w", &[]), pod("w-1", &[])], "w-1", ""), Place::Pod(1));
+    assert_eq!(place(vec![pod("w", &[]), pod("w-1", &[])], "w-1", "tcp://10.96.0.9:1"), Place::Pod(1));
 }
 
 /// The first family is IPv6, and Dask takes the IPv4 address of the host's name.
@@ -99,15 +104,15 @@ fn an_address_belongs_to_who_still_runs() {
 #[test]
 fn who_never_ran_or_has_ended_holds_nothing_however_strange_a_worker_is() {
     let states = [
-        (PodState::Pending, false),
-        (PodState::Starting, false),
-        (PodState::Failed, false),
-        (PodState::Terminating, false),
-        (PodState::Starting, true),
-        (PodState::Ready, true),
-        (PodState::Terminating, true),
+        (false, PodState::Pending),
+        (false, PodState::Starting),
+        (false, PodState::Failed),
+        (false, PodState::Terminating),
+        (true, PodState::Starting),
+        (true, PodState::Ready),
+        (true, PodState::Terminating),
     ];
-    let pods = states.map(|(state, running)| PodRecord { state, running, ..pod("w", &[]) });
+    let pods = states.map(|(running, state)| PodRecord { running, state, ..pod("w", &[]) });
     let strange = [worker("mine", "tcp://10.96.0.9:1")];
     let unclear = matching(&candidates(pods.into()), &strange).unclear;
     assert_eq!(unclear, [false, false, false, false, true, true, true]);
@@ -119,10 +124,8 @@ fn who_never_ran_or_has_ended_holds_nothing_however_strange_a_worker_is() {
 fn a_worker_of_the_python_operator_has_the_name_of_its_deployment() {
     let worker_of = |states: &[PodState]| {
         let of = legacy(states);
-        let pods = of.pods.iter().map(|pod| Candidate {
-            pod: pod.clone(),
-            deployment: Some(of.deployment.clone()),
-        });
+        let pods =
+            of.pods.iter().map(|pod| Candidate { pod: pod.clone(), deployment: Some(of.deployment.clone()) });
         Candidates { pods: pods.collect(), ..Candidates::default() }
     };
     let named = [worker("old-1", "tcp://10.96.0.9:1")];
@@ -145,7 +148,7 @@ fn the_candidates_are_all_pods_of_all_groups() {
     let all = Candidates::of(&snapshot);
     let names: Vec<_> = all.pods.iter().map(|c| (&*c.pod.name, c.deployment.is_some())).collect();
     assert_eq!(names, [("w", false), ("old-1-hash-100", true)]);
-    let departed = worker("simple-default-worker-0a1b2c3d4e", "");
+    let departed = worker("simple-default-worker-0a1b2c3d4e", "tcp://10.96.0.9:1");
     assert_eq!(matching(&all, &[departed]).places, [Place::Elsewhere]);
 }
 

@@ -186,7 +186,11 @@ mod tests {
         assert!(known("u7")[1].paused);
 
         let of = roster.of_pod("u7");
-        assert_eq!((of.workers.len(), of.others, of.unknown), (2, 1, false), "the fenced one can take nothing");
+        assert_eq!(
+            (of.workers.len(), of.others, of.unknown),
+            (2, 1, false),
+            "the fenced one can take nothing"
+        );
         assert_eq!((of.workers[0].heartbeat, of.workers[0].processing), (Some(5.0), Some(4)));
         assert_eq!(roster.of_pod("u8").workers[0].standing, Standing::Fenced);
         assert_eq!(roster.of_pod("newer"), OfPod { workers: &[], unknown: true, others: 2 });

@@ -39,11 +39,8 @@ pub(crate) fn heard(sample: Sample) -> LinkView {
 
 /// A pod of address 10.0.0.N with UID `uN` and name `wN` that runs.
 pub(super) fn candidate(number: i64) -> Candidate {
-    let pod = PodRecord {
-        uid: format!("u{number}").into(),
-        name: format!("w{number}").into(),
-        ..running(number)
-    };
+    let pod =
+        PodRecord { uid: format!("u{number}").into(), name: format!("w{number}").into(), ..running(number) };
     Candidate { pod: Arc::new(pod), deployment: None }
 }
 

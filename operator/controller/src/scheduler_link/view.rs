@@ -152,7 +152,8 @@ impl Members {
             && self.unmatched == other.unmatched
             && self.pods.iter().all(|(pod, workers)| match (workers, other.pods.get(pod)) {
                 (Some(workers), Some(Some(others))) => {
-                    workers.len() == others.len() && workers.iter().zip(others).all(|(one, two)| same(one, two))
+                    workers.len() == others.len()
+                        && workers.iter().zip(others).all(|(one, two)| same(one, two))
                 }
                 (None, Some(None)) => true,
                 _ => false,

@@ -56,7 +56,10 @@ mod tests {
         let mut members = Members::default();
         members.unmatched.add("mine", "tcp://10.96.0.1:4040");
         let words = unknown("w-1", &members);
-        assert!(words.contains("\"w-1\"") && words.contains("worker \"mine\" at tcp://10.96.0.1:4040"), "{words}");
+        assert!(
+            words.contains("\"w-1\"") && words.contains("worker \"mine\" at tcp://10.96.0.1:4040"),
+            "{words}"
+        );
         assert!(words.contains("--name $(DASK_WORKER_NAME)"), "{words}");
     }
 }

@@ -213,8 +213,7 @@ impl<'a> Group<'a> {
         };
         let next = status(&current, &told, &self.known, self.now);
         let group = &self.snapshot.members.group;
-        let standing =
-            ctx.group_obstacles.standing(key, &group.metadata, Purpose::Status, Instant::now());
+        let standing = ctx.group_obstacles.standing(key, &group.metadata, Purpose::Status, Instant::now());
         let shown = standing.is_none().then_some(&next);
         announce::announce_obstacles(ctx, group, &self.before, shown, &obstacles);
         if let Some(standing) = standing {

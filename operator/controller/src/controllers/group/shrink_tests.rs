@@ -87,7 +87,11 @@ fn the_cheapest_are_marked_by_the_schedulers_ranking() {
     assert_eq!((marks(&shrink), shrink.remove.len()), (vec![2, 3], 0));
     let mut absent = members(ranks[..3].iter().map(|&(ordinal, rank)| (ordinal, member(ordinal, rank))));
     let newer = decide(&group, &listed(absent.clone()));
-    assert_eq!((marks(&newer), reason(&newer)), (vec![], Some(Reason::Draining)), "the next list tells of it");
+    assert_eq!(
+        (marks(&newer), reason(&newer)),
+        (vec![], Some(Reason::Draining)),
+        "the next list tells of it"
+    );
     absent.insert("uid-4", vec![]);
     let nobody = decide(&group, &listed(absent));
     assert_eq!(marks(&nobody), [4, 2], "one that the scheduler does not know holds nothing");
@@ -114,10 +118,13 @@ fn who_cannot_be_told_goes_last() {
     assert_eq!(marks(&decide(&group(1), &listed(strange()))), [2, 1, 4]);
     let protected = members([(1, member(1, None)), (2, member(2, Some(0)))]);
     let mut some = strange();
-    some.insert("uid-1", match protected.of_pod("uid-1") {
-        crate::scheduler_link::PodWorkers::Known(workers) => workers.to_vec(),
-        other => panic!("{other:?}"),
-    });
+    some.insert(
+        "uid-1",
+        match protected.of_pod("uid-1") {
+            crate::scheduler_link::PodWorkers::Known(workers) => workers.to_vec(),
+            other => panic!("{other:?}"),
+        },
+    );
     assert_eq!(marks(&decide(&group(0), &listed(some))), [2, 4, 3], "and before who is protected");
 }
 

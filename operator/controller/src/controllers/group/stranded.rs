@@ -12,7 +12,6 @@ use std::time::Duration;
 use dask_operator_api::{ConditionType, DaskCluster, Reason, UpdatePolicy};
 use jiff::Timestamp;
 
-use super::kept;
 use super::known::fresh_sample;
 use super::removal::{Finding, Marking};
 use crate::cluster_cache::records::{PodRecord, PodState};
@@ -95,13 +94,6 @@ fn stranded(members: &GroupMembers, cluster: &DaskCluster, link: &LinkView, now:
     });
     let Some(known) = known else { return again };
     let settled = |pod: &&Arc<PodRecord>| is_settled(pod, started, known.taken.unwrap_or(sample.taken));
-    let unknown = |pod: &&Arc<PodRecord>| {
-        known.considered(&pod.uid) && known.of_pod(&pod.uid) == PodWorkers::Unknown
-    };
-    if let Some(first) = members.workers.iter().filter(settled).find(unknown) {
-        let words = kept::unknown(&first.name, known);
-        return Useless { finding: Some(Finding::new(Reason::DrainUnconfirmed, words)), ..again };
-    }
     let mut lost: Vec<&Arc<PodRecord>> =
         members.workers.iter().filter(settled).filter(|pod| is_lost(pod, known)).collect();
     lost.sort_by_key(|pod| pod.ordinal);
@@ -113,7 +105,8 @@ fn stranded(members: &GroupMembers, cluster: &DaskCluster, link: &LinkView, now:
     );
     // If nobody has joined, it is not the workers that are broken, and whatever they hold is all there is.
     if known.registered == 0 {
-        let words = format!("{words}, nor has any other, so they are kept; look at their logs, or delete their pods");
+        let words =
+            format!("{words}, nor has any other, so they are kept; look at their logs, or delete their pods");
         return Useless { finding: Some(Finding::new(Reason::WorkerStranded, words)), ..again };
     }
     let finding = Finding::new(Reason::WorkerStranded, format!("{words} and are replaced"));
@@ -145,6 +138,7 @@ fn is_settled(pod: &PodRecord, started: Timestamp, taken: Timestamp) -> bool {
     pod.state == PodState::Ready && pod.drain.is_none() && pod.created < started && settled
 }
 
+/// Whether the scheduler knows no worker of it. While a worker fits no pod, that may be its own.
 fn is_lost(pod: &PodRecord, known: &Members) -> bool {
     known.unmatched.count == 0 && known.of_pod(&pod.uid) == PodWorkers::Nobody
 }

@@ -3,7 +3,9 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::controllers::group::testing::{at, cluster, failing, member, members, record, snapshot, without_workers};
+use crate::controllers::group::testing::{
+    at, cluster, failing, member, members, record, snapshot, without_workers,
+};
 use crate::scheduler_link::testing::heard;
 use crate::scheduler_link::{Member, testing};
 
@@ -17,8 +19,9 @@ fn sample(joined: &[i64]) -> Sample {
     listed(known)
 }
 
-fn listed(known: Members) -> Sample {
-    let members = Some(Arc::new(Members { taken: Some(at(138)), ..known }));
+fn listed(mut known: Members) -> Sample {
+    known.taken = Some(at(138));
+    let members = Some(Arc::new(known));
     Sample { taken: at(138), started: Some(at(100)), members, ..testing::sample("second") }
 }
 
@@ -68,7 +71,8 @@ fn workers_that_did_not_join_are_replaced() {
 #[case::two_and_one_replacement_is_not_ready(2, &[PodState::Starting], &["w-1"])]
 #[case::the_replacement_is_ready(1, &[PodState::Ready], &["w-1"])]
 fn they_go_few_at_a_time(#[case] max: i32, #[case] others: &[PodState], #[case] expected: &[&str]) {
-    let new = (10..).zip(others).map(|(ordinal, state)| PodRecord { created: at(120), ..record(ordinal, *state) });
+    let new =
+        (10..).zip(others).map(|(ordinal, state)| PodRecord { created: at(120), ..record(ordinal, *state) });
     let pods = [pod(1), pod(2), pod(3), pod(4)].into_iter().chain(new).collect();
     assert_eq!(names(&decide(pods, &restarted_cluster(), &heard(sample(&[4])), max)), expected);
 }
@@ -101,10 +105,7 @@ fn while_a_worker_fits_no_pod_nobody_is_stranded() {
     }
     known.unmatched.add("mine", "tcp://10.96.0.1:1");
     let result = decide(vec![pod(1), pod(2), pod(4)], &restarted_cluster(), &heard(listed(known.clone())), 3);
-    assert_eq!(names(&result), [""; 0]);
-    let (reason, words) = found(&result).unwrap();
-    assert_eq!(reason, Reason::DrainUnconfirmed);
-    assert!(words.contains("\"w-1\"") && words.contains("10.96.0.1"), "{words}");
+    assert_eq!((names(&result).len(), found(&result)), (0, None));
     // As seen before they ran.
     known.insert("uid-1", vec![]);
     assert_eq!(names(&decide(vec![pod(1)], &restarted_cluster(), &heard(listed(known)), 3)), [""; 0]);
@@ -161,7 +162,8 @@ fn a_scheduler_that_does_not_answer_changes_nothing() {
 #[test]
 fn long_after_a_restart_nobody_is_looked_for_unless_some_are_still_being_replaced() {
     let mut members = snapshot(1, vec![Arc::new(pod(1))]).members;
-    let late = Members { taken: Some(at(1000)), ..members_of(&[2]) };
+    let mut late = Members::clone(sample(&[2]).members.as_deref().unwrap());
+    late.taken = Some(at(1000));
     let link = heard(Sample { taken: at(1000), members: Some(Arc::new(late)), ..sample(&[2]) });
     let decide = |members: &GroupMembers| useless(members, &restarted_cluster(), &link, &policy(1), at(1000));
     assert_eq!(decide(&members), Useless::default());
@@ -169,10 +171,6 @@ fn long_after_a_restart_nobody_is_looked_for_unless_some_are_still_being_replace
                         "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
     Arc::make_mut(&mut members.group).status = Some(serde_json::from_value(status).unwrap());
     assert_eq!(names(&decide(&members)), ["w-1"]);
-}
-
-fn members_of(joined: &[i64]) -> Members {
-    Members::clone(sample(joined).members.as_deref().unwrap())
 }
 
 #[test]

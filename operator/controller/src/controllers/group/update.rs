@@ -84,7 +84,8 @@ fn choose<'a>(running: Pods<'a>, known: Known, policy: &UpdatePolicy) -> (Pods<'
         Known::Nothing(_) => (Vec::new(), running),
         Known::Members(members) => {
             let of = |pod: &Arc<PodRecord>| standing(pod, members);
-            let (going, kept): (Vec<_>, Vec<_>) = running.into_iter().partition(|pod| of(pod) < Standing::Unknown);
+            let (going, kept): (Vec<_>, Vec<_>) =
+                running.into_iter().partition(|pod| of(pod) < Standing::Unknown);
             if !going.is_empty() || !hasty {
                 return (going, kept);
             }
@@ -133,7 +134,8 @@ pub(super) fn finding(
         let message = format!("{tally}, such as \"{}\", and stay until they are deleted", first.name);
         return (false, Finding::new(Reason::UpdatedOnDelete, message));
     }
-    let kept = scaling.filter(|scaling| matches!(scaling.reason, Reason::WorkerProtected | Reason::DrainUnconfirmed));
+    let kept = scaling
+        .filter(|scaling| matches!(scaling.reason, Reason::WorkerProtected | Reason::DrainUnconfirmed));
     let message = match outdated.iter().filter(|pod| pod.drain.is_some()).collect::<Vec<_>>().as_slice() {
         [] => match kept {
             Some(kept) => format!("{tally}; {}", kept.message),

@@ -103,14 +103,23 @@ fn three() -> GroupMembers {
     members(3, (1..=3).map(|ordinal| pod(ordinal, PodState::Ready, Some(OLD), false)).collect())
 }
 
-/// Each of these ordinals has a worker of this rank, or none, or it is not known.
-fn known(workers: [Option<Option<u32>>; 3]) -> Members {
+/// How the scheduler sees the worker of a pod.
+#[derive(Clone, Copy)]
+enum Seen {
+    Ranked,
+    Protected,
+    Unknown,
+}
+use Seen::{Protected, Ranked, Unknown};
+
+fn known(workers: [Seen; 3]) -> Members {
     let mut known = Members::default();
-    for (ordinal, rank) in (1..).zip(workers) {
+    for (ordinal, seen) in (1..).zip(workers) {
         let uid = format!("uid-{ordinal}");
-        match rank {
-            Some(rank) => known.insert(&uid, vec![member(ordinal, rank)]),
-            None => known.insert_unknown(&uid),
+        match seen {
+            Ranked => known.insert(&uid, vec![member(ordinal, Some(0))]),
+            Protected => known.insert(&uid, vec![member(ordinal, None)]),
+            Unknown => known.insert_unknown(&uid),
         }
     }
     known.unmatched.add("mine", "tcp://10.96.0.1:1");
@@ -118,13 +127,13 @@ fn known(workers: [Option<Option<u32>>; 3]) -> Members {
 }
 
 #[rstest]
-#[case::protected([Some(None), Some(Some(7)), Some(Some(1))], &[2, 3], None)]
-#[case::not_known([None, Some(Some(7)), Some(None)], &[2], None)]
-#[case::all_protected([Some(None); 3], &[], Some((Reason::WorkerProtected, "\"w-1\" is kept")))]
-#[case::protected_or_not_known([None, Some(None), None], &[], Some((Reason::WorkerProtected, "\"w-2\" is kept")))]
-#[case::none_known([None; 3], &[], Some((Reason::DrainUnconfirmed, "10.96.0.1")))]
+#[case::protected([Protected, Ranked, Ranked], &[2, 3], None)]
+#[case::not_known([Unknown, Ranked, Protected], &[2], None)]
+#[case::all_protected([Protected; 3], &[], Some((Reason::WorkerProtected, "\"w-1\" is kept")))]
+#[case::either([Unknown, Protected, Unknown], &[], Some((Reason::WorkerProtected, "\"w-2\" is kept")))]
+#[case::none_known([Unknown; 3], &[], Some((Reason::DrainUnconfirmed, "10.96.0.1")))]
 fn whom_the_scheduler_protects_or_who_is_not_known_stays(
-    #[case] workers: [Option<Option<u32>>; 3],
+    #[case] workers: [Seen; 3],
     #[case] expected: &[i64],
     #[case] kept: Option<(Reason, &str)>,
 ) {
@@ -143,10 +152,15 @@ fn whom_the_scheduler_protects_or_who_is_not_known_stays(
 
 #[test]
 fn who_is_not_known_is_marked_if_its_time_is_to_run_out() {
-    let policy = serde_json::from_value(json!({"drainTimeoutAction": "Delete", "maxUnavailable": 3})).unwrap();
+    let policy =
+        serde_json::from_value(json!({"drainTimeoutAction": "Delete", "maxUnavailable": 3})).unwrap();
     let mark = |known: Known<'_>| marked(&super::update(&three(), NEW, &policy, known));
-    assert_eq!(mark(Known::Members(&known([None, Some(None), None]))), [1, 3], "never one that is protected");
-    assert_eq!(mark(Known::Members(&known([None, Some(Some(0)), None]))), [2], "the others first");
+    assert_eq!(
+        mark(Known::Members(&known([Unknown, Protected, Unknown]))),
+        [1, 3],
+        "never one that is protected"
+    );
+    assert_eq!(mark(Known::Members(&known([Unknown, Ranked, Unknown]))), [2], "the others first");
     assert_eq!(mark(Known::Nothing(None)), [1, 2, 3]);
     assert_eq!(mark(Known::Members(&Members::default())), [0; 0], "the next list tells of them");
 }
@@ -161,7 +175,11 @@ fn without_the_schedulers_word_nobody_who_runs_goes() {
     assert_eq!(marked(&failed), [0; 0]);
     let kept = failed.kept.unwrap();
     assert_eq!(kept.reason, Reason::DrainUnconfirmed);
-    assert!(kept.message.starts_with("no answer from") && kept.message.contains("3 workers"), "{}", kept.message);
+    assert!(
+        kept.message.starts_with("no answer from") && kept.message.contains("3 workers"),
+        "{}",
+        kept.message
+    );
 
     assert_eq!(marked(&of(Known::NoScheduler)), [1, 2, 3], "nobody could know of anything on them");
     assert_eq!(marked(&of(Known::Members(&without_workers(&[1, 2, 3])))), [1, 2, 3], "they hold nothing");
