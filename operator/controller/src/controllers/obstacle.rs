@@ -128,7 +128,8 @@ impl Obstacles {
     ) -> Option<StandingRefusal> {
         let entries = self.entries();
         let entry = entries.get(key).filter(|entry| entry.uid == object.uid)?;
-        let refusal = entry.refusals.get(&purpose).filter(|refusal| refusal.generation == object.generation)?;
+        let refusal =
+            entry.refusals.get(&purpose).filter(|refusal| refusal.generation == object.generation)?;
         let wait = refusal.retry_at.checked_duration_since(now).filter(|wait| !wait.is_zero())?;
         Some(StandingRefusal { obstacle: refusal.obstacle.clone(), wait })
     }
@@ -201,7 +202,10 @@ impl Obstacles {
         let entry = entry_of(&mut entries, key, object);
         let now = all.iter().map(|(purpose, obstacle)| (*purpose, obstacle.reason)).collect();
         let before = std::mem::replace(&mut entry.told, now);
-        all.iter().filter(|(purpose, obstacle)| before.get(purpose) != Some(&obstacle.reason)).cloned().collect()
+        all.iter()
+            .filter(|(purpose, obstacle)| before.get(purpose) != Some(&obstacle.reason))
+            .cloned()
+            .collect()
     }
 
     /// Nothing is in the way of this any more.

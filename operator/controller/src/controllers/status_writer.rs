@@ -139,9 +139,8 @@ mod tests {
         let memory = StatusMemory::<i32>::default();
         let start = Instant::now();
         memory.written(&key(), "uid", 700, 2, start);
-        let newest = |seconds| {
-            memory.newest_at(&key(), "uid", 5, Some(&1), start + Duration::from_secs(seconds))
-        };
+        let newest =
+            |seconds| memory.newest_at(&key(), "uid", 5, Some(&1), start + Duration::from_secs(seconds));
         assert_eq!((newest(0), newest(29)), (2, 2));
         assert_eq!((newest(30), newest(3_600)), (1, 1), "versions began anew, and 5 is what there is");
     }

@@ -49,8 +49,7 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let uid = cluster.uid().unwrap_or_default();
     let mut before =
         ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
-    let standing =
-        ctx.cluster_obstacles.standing(&key, &cluster.metadata, Purpose::Creation, Instant::now());
+    let standing = ctx.cluster_obstacles.standing(&key, &cluster.metadata, Purpose::Creation, Instant::now());
     let link = ctx.links.view(&key);
     let inputs = Inputs { standing: standing.as_ref(), telemetry: ctx.settings.telemetry(), link: &link };
     let mut plan = decide(&snapshot, &inputs, now);
@@ -65,7 +64,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         match apply(&ctx, &cluster, &plan).await? {
             Some(obstacle) => {
                 let (object, now) = (&cluster.metadata, Instant::now());
-                let wait = ctx.cluster_obstacles.refused(&key, object, Purpose::Creation, obstacle.clone(), now);
+                let wait =
+                    ctx.cluster_obstacles.refused(&key, object, Purpose::Creation, obstacle.clone(), now);
                 plan.requeue_after = Some(wait);
                 plan.obstacle = Some(obstacle);
             }

@@ -54,9 +54,8 @@ pub fn status(
         phase: Some(phase(snapshot, obstacle, previous.phase)),
         conditions: conditions.build(),
         observed_generation: cluster.metadata.generation,
-        replicas: default.map_or(0, |group| {
-            group.pending.saturating_add(group.starting).saturating_add(group.ready)
-        }),
+        replicas: default
+            .map_or(0, |group| group.pending.saturating_add(group.starting).saturating_add(group.ready)),
         ready_replicas: default.map_or(0, |group| group.ready),
         ready: Some(format!("{ready}/{desired}")),
         selector: default_selector(&cluster.name_any()),

@@ -73,9 +73,8 @@ pub(super) fn too_many<'a>(
 
 /// Whether nobody is about to go, but those whom something keeps that a condition tells of.
 pub(super) fn is_settled(plan: &GroupPlan) -> bool {
-    let kept = |reason| {
-        matches!(reason, Reason::DrainRefused | Reason::DrainTimedOut | Reason::WorkerProtected)
-    };
+    let kept =
+        |reason| matches!(reason, Reason::DrainRefused | Reason::DrainTimedOut | Reason::WorkerProtected);
     plan.obstacle.is_none() && plan.shrinking.as_ref().is_none_or(|finding| kept(finding.reason))
 }
 

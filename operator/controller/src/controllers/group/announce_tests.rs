@@ -72,7 +72,10 @@ fn what_is_lost_is_a_warning() {
 #[test]
 fn a_change_of_size_is_told_once_in_whole_numbers() {
     let size = |change: SizeChange, wanted| -> Vec<String> {
-        size_news(&change, wanted).into_iter().map(|news| format!("{}: {}", news.reason, news.message)).collect()
+        size_news(&change, wanted)
+            .into_iter()
+            .map(|news| format!("{}: {}", news.reason, news.message))
+            .collect()
     };
     let filled = SizeChange { created: 3, growth: 3, ..SizeChange::default() };
     assert_eq!(size(filled, 3), ["ScaledUp: created 3 workers to reach 3"]);
@@ -87,10 +90,8 @@ fn a_change_of_size_is_told_once_in_whole_numbers() {
 
 #[test]
 fn a_worker_that_is_kept_holds_up_no_news() {
-    let shrinking = |reason| GroupPlan {
-        shrinking: Some(Finding::new(reason, "words")),
-        ..GroupPlan::default()
-    };
+    let shrinking =
+        |reason| GroupPlan { shrinking: Some(Finding::new(reason, "words")), ..GroupPlan::default() };
     assert!(is_settled(&GroupPlan::default()));
     assert!(!is_settled(&shrinking(Reason::Draining)));
     assert!(is_settled(&shrinking(Reason::DrainRefused)));

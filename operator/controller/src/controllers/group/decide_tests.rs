@@ -27,7 +27,15 @@ fn gone() -> LinkView {
 }
 
 fn inputs<'a>(status: &'a DaskWorkerGroupStatus, link: &'a LinkView) -> Inputs<'a> {
-    Inputs { template_hash: "", status, link, standing: None, allocation: UNLIMITED, settling: None, inherited: None }
+    Inputs {
+        template_hash: "",
+        status,
+        link,
+        standing: None,
+        allocation: UNLIMITED,
+        settling: None,
+        inherited: None,
+    }
 }
 
 fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnapshot {
@@ -185,7 +193,11 @@ fn a_clock_that_goes_back_holds_nothing_up() {
     let (status, link) = (DaskWorkerGroupStatus::default(), gone());
     let workers = vec![worker(1, PodState::Pending)];
     let inputs = Inputs { allocation, ..inputs(&status, &link) };
-    assert_eq!(decide(&snapshot(5, workers.clone()), &inputs, at(-30)).create.len(), 0, "clocks differ a little");
+    assert_eq!(
+        decide(&snapshot(5, workers.clone()), &inputs, at(-30)).create.len(),
+        0,
+        "clocks differ a little"
+    );
     assert_eq!(decide(&snapshot(5, workers), &inputs, at(-3_600)).create, [2, 3]);
     let mut new = GroupSnapshot { scheduler_pods: vec![], ..snapshot(3, vec![]) };
     let created = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(3_600));

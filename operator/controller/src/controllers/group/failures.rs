@@ -46,8 +46,7 @@ pub(super) fn observe(
     // Where not all names fit, those that were there before count as counted.
     let earlier = previous.filter(|previous| previous.pods.len() >= MOST_NAMES);
     let counted = |worker: &PodRecord| {
-        named.contains(&*worker.name)
-            || earlier.is_some_and(|previous| worker.created < previous.last_time.0)
+        named.contains(&*worker.name) || earlier.is_some_and(|previous| worker.created < previous.last_time.0)
     };
     let Some(last) = failed().filter(|worker| !counted(worker)).max_by_key(|worker| worker.ordinal) else {
         let mut unchanged = previous?.clone();

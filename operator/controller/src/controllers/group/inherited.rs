@@ -72,10 +72,7 @@ enum Field {
 
 type Key = (Field, String);
 
-fn differences<'a>(
-    one: &'a Map,
-    other: &'a Map,
-) -> impl Iterator<Item = (&'a String, Option<&'a String>)> {
+fn differences<'a>(one: &'a Map, other: &'a Map) -> impl Iterator<Item = (&'a String, Option<&'a String>)> {
     let changed = one.iter().filter(|(key, value)| other.get(*key) != Some(value));
     let gone = other.keys().filter(|key| !one.contains_key(*key));
     changed.map(|(key, value)| (key, Some(value))).chain(gone.map(|key| (key, None)))
@@ -168,12 +165,12 @@ impl Inherited {
         for (key, before) in earlier.changed(current) {
             changed = true;
             let entry = self.unsettled.entry(key);
-            entry.and_modify(|value| value.since = now).or_insert_with(|| Unsettled {
-                since: now,
-                before: before.cloned(),
-            });
+            entry
+                .and_modify(|value| value.since = now)
+                .or_insert_with(|| Unsettled { since: now, before: before.cloned() });
         }
-        let bytes = |(key, value): (&Key, &Unsettled)| key.1.len() + value.before.as_ref().map_or(0, String::len);
+        let bytes =
+            |(key, value): (&Key, &Unsettled)| key.1.len() + value.before.as_ref().map_or(0, String::len);
         let too_much = self.unsettled.iter().map(bytes).sum::<usize>() > MOST_BYTES;
         if too_much || (changed && self.too_much.is_some()) {
             self.unsettled.clear();

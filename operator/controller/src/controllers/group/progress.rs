@@ -99,10 +99,10 @@ impl Progress {
         written: Option<&WorkerFailures>,
     ) -> Option<WorkerFailures> {
         let groups = self.groups();
-        let own = groups.get(group).filter(|entry| entry.uid == uid).and_then(|entry| entry.failures.as_ref());
-        let is_newer = |own: &&WorkerFailures| {
-            written.is_none_or(|written| written.last_time.0 < own.last_time.0)
-        };
+        let own =
+            groups.get(group).filter(|entry| entry.uid == uid).and_then(|entry| entry.failures.as_ref());
+        let is_newer =
+            |own: &&WorkerFailures| written.is_none_or(|written| written.last_time.0 < own.last_time.0);
         own.filter(is_newer).or(written).cloned()
     }
 

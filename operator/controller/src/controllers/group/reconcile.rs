@@ -212,8 +212,7 @@ impl<'a> Group<'a> {
         };
         let next = status(&current, &told, &self.known, self.now);
         let group = &self.snapshot.members.group;
-        let standing =
-            ctx.group_obstacles.standing(key, &group.metadata, Purpose::Status, Instant::now());
+        let standing = ctx.group_obstacles.standing(key, &group.metadata, Purpose::Status, Instant::now());
         let shown = standing.is_none().then_some(&next);
         announce::announce_obstacles(ctx, group, &self.before, shown, &obstacles);
         if let Some(standing) = standing {
@@ -224,7 +223,9 @@ impl<'a> Group<'a> {
         let urgency = if urgent { Urgency::AtOnce } else { Urgency::AfterWorkers };
         match write_status(ctx, &ctx.group_status, &**group, &self.before, next, urgency).await {
             Ok(wait) => {
-                wait.into_iter().for_each(|wait| steps.look_again(wait));
+                if let Some(wait) = wait {
+                    steps.look_again(wait);
+                }
                 ctx.group_obstacles.cleared(key, Purpose::Status);
                 true
             }

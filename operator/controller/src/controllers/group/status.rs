@@ -152,8 +152,7 @@ fn with_obstacles(
         let reason = if reason.is_problem() { reason } else { obstacle.reason };
         return (ready, reason, format!("{message}; {named}"));
     }
-    let mut words =
-        if counts.live() > 0 { format!("{}; {named}", tally(counts, desired)) } else { named };
+    let mut words = if counts.live() > 0 { format!("{}; {named}", tally(counts, desired)) } else { named };
     if reason.is_problem() {
         // The pods that there are have a problem of their own.
         let own = message.strip_prefix(&tally(counts, desired)).unwrap_or(&message);

@@ -15,7 +15,8 @@ fn troubled(ordinal: i64, reason: Reason) -> Arc<PodRecord> {
 }
 
 fn of(snapshot: &GroupSnapshot, obstacle: Option<&Obstacle>) -> DaskWorkerGroupStatus {
-    let obstacles: Vec<_> = obstacle.map(|obstacle| (Purpose::Creation, obstacle.clone())).into_iter().collect();
+    let obstacles: Vec<_> =
+        obstacle.map(|obstacle| (Purpose::Creation, obstacle.clone())).into_iter().collect();
     with(snapshot, &obstacles)
 }
 
@@ -106,11 +107,7 @@ fn several_obstacles_are_all_named() {
     let obstacles = [(Purpose::Creation, quota), (Purpose::Relabel, policy.clone())];
     assert_eq!(
         condition(&with(&some, &obstacles)),
-        (
-            "False",
-            "QuotaExceeded",
-            "0 of 2 workers are ready; no room; no labels; pod \"w-1\" has trouble"
-        )
+        ("False", "QuotaExceeded", "0 of 2 workers are ready; no room; no labels; pod \"w-1\" has trouble")
     );
     let full = snapshot(1, vec![worker(1, PodState::Ready)]);
     assert_eq!(
