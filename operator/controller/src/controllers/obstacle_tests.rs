@@ -90,12 +90,15 @@ fn each_is_told_once_until_it_was_gone() {
     let creation = (Purpose::Creation, quota());
     let mark = (Purpose::Mark, Obstacle::new(Reason::AdmissionRefused, "no marks"));
     let untold = |all: &[(Purpose, Obstacle)]| obstacles.untold(&key(), &group, all);
-    assert_eq!(untold(std::slice::from_ref(&creation)), [creation.clone()]);
-    assert_eq!(untold(&[creation.clone(), mark.clone()]), [mark.clone()], "only the new one");
+    let of = |told: Vec<(Purpose, Obstacle)>| -> Vec<Purpose> {
+        told.into_iter().map(|(purpose, _)| purpose).collect()
+    };
+    assert_eq!(of(untold(std::slice::from_ref(&creation))), [Purpose::Creation]);
+    assert_eq!(of(untold(&[creation, mark.clone()])), [Purpose::Mark], "only the new one");
     let reworded = (Purpose::Creation, Obstacle::new(Reason::QuotaExceeded, "used 4 of 4"));
     assert_eq!(untold(&[reworded, mark.clone()]), [], "other words, the same reason");
     assert_eq!(untold(&[]), []);
-    assert_eq!(untold(std::slice::from_ref(&mark)), [mark], "it came back");
+    assert_eq!(of(untold(&[mark])), [Purpose::Mark], "it came back");
 }
 
 #[test]

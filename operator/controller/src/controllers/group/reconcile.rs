@@ -224,7 +224,9 @@ impl<'a> Group<'a> {
         let urgency = if urgent { Urgency::AtOnce } else { Urgency::AfterWorkers };
         match write_status(ctx, &ctx.group_status, &**group, &self.before, next, urgency).await {
             Ok(wait) => {
-                wait.into_iter().for_each(|wait| steps.look_again(wait));
+                if let Some(wait) = wait {
+                    steps.look_again(wait);
+                }
                 ctx.group_obstacles.cleared(key, Purpose::Status);
                 true
             }
