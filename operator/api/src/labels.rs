@@ -34,6 +34,8 @@ pub const METADATA_HASH: &str = "kubernetes.dask.org/metadata-hash";
 pub const TELEMETRY: &str = "kubernetes.dask.org/telemetry";
 /// Annotation on a default group: keys of the labels and annotations of the DaskCluster that were last handed on to it.
 pub const PROPAGATED_KEYS: &str = "kubernetes.dask.org/propagated-keys";
+/// Annotation on the cluster of a job: generation of the job's spec that it was made from.
+pub const JOB_GENERATION: &str = "kubernetes.dask.org/job-generation";
 /// Annotation on a worker: that it is to be drained and deleted, and why; see [`crate::DrainIntent`].
 pub const DRAIN: &str = "kubernetes.dask.org/drain";
 

@@ -12,7 +12,9 @@ use super::intern::Interner;
 use super::legacy::Legacy;
 use super::pods::{PodEntry, Pods, Role};
 use super::records::{DeploymentRecord, RunnerRecord, ServiceRecord};
-use super::snapshot::{AutoscalerSnapshot, ClusterSnapshot, GroupMembers, GroupSnapshot, JobSnapshot};
+use super::snapshot::{
+    AutoscalerSnapshot, ClusterSnapshot, GroupMembers, GroupSnapshot, JobSnapshot, job_of,
+};
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
 
 impl Versioned for Arc<ServiceRecord> {
@@ -92,7 +94,9 @@ impl Index {
     pub(super) fn cluster_snapshot(&self, key: &ObjectKey) -> Option<ClusterSnapshot> {
         let cluster = self.clusters.get(key)?.clone();
         let scheduler = key.scheduler();
+        let job = job_of(&cluster).and_then(|owner| self.jobs.get(key).filter(|job| job.uid() == owner.uid));
         Some(ClusterSnapshot {
+            job_generation: job.and_then(|job| job.metadata.generation),
             cluster,
             service: self.services.get(&scheduler).cloned(),
             deployment: self.deployments.get(&scheduler).cloned(),
@@ -348,6 +352,7 @@ impl Index {
                     self.last_runs.insert(key.clone(), record);
                 }
             }
+            self.wake_cluster(key.clone(), wakes);
             wakes.jobs.insert(key);
         }
     }

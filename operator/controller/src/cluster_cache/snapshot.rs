@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use dask_operator_api::labels::JOB_GENERATION;
 use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
@@ -28,6 +29,8 @@ pub struct ClusterSnapshot {
     pub has_autoscaler: bool,
     /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
     pub runner: Option<Arc<RunnerRecord>>,
+    /// `metadata.generation` of the job that the cluster belongs to.
+    pub job_generation: Option<i64>,
 }
 
 /// A group and the pods it controls.
@@ -138,6 +141,13 @@ pub enum Awaited {
 pub fn job_of(cluster: &DaskCluster) -> Option<&OwnerReference> {
     let is_job = |owner: &&OwnerReference| owner.controller == Some(true) && owner.kind == DaskJob::kind(&());
     cluster.owner_references().iter().find(is_job)
+}
+
+/// Whether the job of a cluster has another spec, of this generation, than the one that the cluster was made from.
+#[must_use]
+pub fn job_was_edited(cluster: &DaskCluster, job_generation: Option<i64>) -> bool {
+    let made_from = cluster.annotations().get(JOB_GENERATION).and_then(|text| text.parse::<i64>().ok());
+    made_from.zip(job_generation).is_some_and(|(made_from, generation)| made_from < generation)
 }
 
 /// The pod with the name of a job's runner, if it belongs to that job.

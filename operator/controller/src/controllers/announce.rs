@@ -55,7 +55,7 @@ pub fn milestones_of_cluster(before: &DaskClusterStatus, after: &DaskClusterStat
         };
         if let (Some(old), Some(new)) = (of(before), of(after))
             && reason(&new) == Some(Reason::AllReady)
-            && became_ready(&old)
+            && is_news_after(&new, &old)
         {
             news.push(Announcement { reason: Reason::AllReady, message: new.message, warning: false });
         }
@@ -63,11 +63,11 @@ pub fn milestones_of_cluster(before: &DaskClusterStatus, after: &DaskClusterStat
     news
 }
 
-/// Whether it is news, and no end of a problem, that a condition which was so says that all is ready.
-fn became_ready(old: &Condition) -> bool {
+/// Whether it is news, and no end of a problem, that all is ready. With another number of workers it is.
+fn is_news_after(new: &Condition, old: &Condition) -> bool {
     let was = reason(old);
-    let waited = old.status != "True" || was == Some(Reason::ScaledToZero);
-    waited && !was.is_some_and(Reason::is_problem)
+    let same = was == Some(Reason::AllReady) && old.message == new.message;
+    !same && !was.is_some_and(Reason::is_problem)
 }
 
 /// What a person likes to see of a job that goes well, besides its begin and its end.
@@ -190,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn more_workers_are_told_when_they_are_ready_but_fewer_are_not() {
+    fn each_number_of_workers_is_told_when_they_are_ready() {
         let ready = (Some(true), Reason::AllReady);
         let after = |workers| told(&[[ready, workers], [ready, ready]]).len() - 1;
         assert_eq!(after((Some(false), Reason::Starting)), 1);
         assert_eq!(after((Some(true), Reason::ScaledToZero)), 1);
-        assert_eq!(after((Some(true), Reason::Scaling)), 0, "the group tells of it");
+        assert_eq!(after((Some(true), Reason::Scaling)), 1);
         assert_eq!(after((Some(false), Reason::QuotaExceeded)), 0, "the end of a problem is told elsewhere");
     }
 

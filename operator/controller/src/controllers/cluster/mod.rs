@@ -19,6 +19,7 @@ pub use plan::{ClusterPlan, Part, PartObstacle, SchedulerRoll};
 pub use reconcile::run;
 pub use refusals::ClusterRefusals;
 pub use status::status;
+pub(crate) use updating::edit_ignored;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -57,6 +57,7 @@ pub(crate) fn new(cluster: DaskCluster) -> ClusterSnapshot {
         default_group: None,
         has_autoscaler: false,
         runner: None,
+        job_generation: None,
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         default_group: Some(Arc::new(group)),
         has_autoscaler: false,
         runner: None,
+        job_generation: None,
         cluster: Arc::new(cluster),
     }
 }

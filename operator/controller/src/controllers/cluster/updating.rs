@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::idle::says_idle;
 use super::status::Finding;
 use crate::cluster_cache::records::DeploymentRecord;
-use crate::cluster_cache::snapshot::ClusterSnapshot;
+use crate::cluster_cache::snapshot::{ClusterSnapshot, job_was_edited};
 use crate::digest;
 use crate::scheduler_link::LinkView;
 
@@ -41,7 +41,8 @@ pub(super) fn finding(snapshot: &ClusterSnapshot) -> Finding {
     let groups = groups(snapshot);
     let replacing = groups.iter().find(|finding| finding.0 == Some(true));
     let scheduler = scheduler(snapshot);
-    replacing.or(scheduler.as_ref()).or(groups.first()).cloned().unwrap_or_else(|| {
+    let job = job(snapshot);
+    replacing.or(scheduler.as_ref()).or(job.as_ref()).or(groups.first()).cloned().unwrap_or_else(|| {
         (Some(false), Reason::UpToDate, "all pods are of the current templates".to_owned())
     })
 }
@@ -60,6 +61,21 @@ fn scheduler(snapshot: &ClusterSnapshot) -> Option<Finding> {
     };
     let message = format!("the scheduler is of an older template; {rest}");
     Some((Some(waits), Reason::SchedulerOutdated, message))
+}
+
+/// The job's program may have begun with what was made first, so an edit reaches neither cluster nor runner.
+fn job(snapshot: &ClusterSnapshot) -> Option<Finding> {
+    let name = snapshot.cluster.name_any();
+    job_was_edited(&snapshot.cluster, snapshot.job_generation)
+        .then(|| (Some(false), Reason::EditIgnored, edit_ignored(&name)))
+}
+
+/// What to say of the job with this name when it was edited too late.
+pub(crate) fn edit_ignored(name: &str) -> String {
+    format!(
+        "DaskJob \"{name}\" was edited after its cluster had been made, which changes neither cluster nor runner; edit \
+         DaskCluster \"{name}\", or delete the job and create it again"
+    )
 }
 
 /// What groups say of outdated workers.

@@ -100,3 +100,17 @@ fn workers_that_are_being_replaced_come_first(
     assert_eq!((status, reason), expected);
     assert_eq!(message.contains("group \"simple-default\": words"), reason == Reason::TemplateChanged);
 }
+
+#[test]
+fn an_edit_of_the_clusters_job_is_told_to_have_no_effect() {
+    let mut snapshot = made(PodState::Ready);
+    snapshot.job_generation = Some(2);
+    assert_eq!(finding(&snapshot).1, Reason::UpToDate, "it is not known what it was made from");
+    let annotation = [("kubernetes.dask.org/job-generation".to_owned(), "1".to_owned())];
+    Arc::make_mut(&mut snapshot.cluster).metadata.annotations = Some(annotation.into());
+    let (status, reason, message) = finding(&snapshot);
+    assert_eq!((status, reason), (Some(false), Reason::EditIgnored));
+    assert!(message.contains("DaskJob \"simple\"") && message.contains("create it again"), "{message}");
+    snapshot.job_generation = Some(1);
+    assert_eq!(finding(&snapshot).1, Reason::UpToDate);
+}

@@ -1,7 +1,8 @@
 //! The cluster of a job.
 
-use dask_operator_api::labels::CLUSTER_NAME;
+use dask_operator_api::labels::{CLUSTER_NAME, JOB_GENERATION};
 use dask_operator_api::{ClusterName, DaskCluster, DaskJob};
+use kube::ResourceExt;
 
 use crate::pods::metadata;
 
@@ -10,6 +11,9 @@ use crate::pods::metadata;
 pub fn cluster(job: &DaskJob, name: &ClusterName) -> DaskCluster {
     let mut cluster = DaskCluster::new(name.as_str(), job.spec.cluster.spec.clone());
     cluster.metadata = metadata::of_job_cluster(job, name.as_str());
+    if let Some(generation) = job.metadata.generation {
+        cluster.annotations_mut().insert(JOB_GENERATION.to_owned(), generation.to_string());
+    }
     let selector = cluster.spec.scheduler.service.selector.as_mut();
     if let Some(named) = selector.and_then(|selector| selector.get_mut(CLUSTER_NAME)) {
         name.as_str().clone_into(named);
@@ -39,6 +43,7 @@ mod tests {
         assert_eq!(cluster.spec, job.spec.cluster.spec);
         assert_eq!(cluster.spec.idle_timeout, 300);
         assert_eq!(cluster.status, None);
+        assert_eq!(cluster.annotations()[JOB_GENERATION], "1");
         let owner = &cluster.metadata.owner_references.unwrap()[0];
         assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("DaskJob", "job-uid"));
         assert_eq!((owner.controller, owner.block_owner_deletion), (Some(true), Some(true)));
