@@ -4,7 +4,9 @@
 # machine turns itself off. Everything comes from /payload, the second disk; there is no network.
 set -eu
 
-export DASK_TESTBED_DIR=/srv/testbed DASK_TESTBED_PATIENCE=6 KUBECONFIG=/srv/testbed/clusters/vm/kubeconfig
+# How many times longer than elsewhere everything may take here.
+patience=$(sed -n 's/.*testbed\.patience=\([0-9]*\).*/\1/p' /proc/cmdline)
+export DASK_TESTBED_DIR=/srv/testbed DASK_TESTBED_PATIENCE="$patience" KUBECONFIG=/srv/testbed/clusters/vm/kubeconfig
 export PATH="/payload/commands:$PATH" HOME=/root
 work=/tmp/testbed-vm
 step="begin"
@@ -60,7 +62,7 @@ settings() {
         grep -vE '^(fs\.(dentry-state|file-nr|inode-nr|inode-state)|kernel\.(random\.|ns_last_pid|pty\.nr)|net\.netfilter\.nf_conntrack_count)'
 }
 until_true() { # until_true SECONDS COMMAND...
-    limit=$(($(cut -d . -f 1 /proc/uptime) + $1))
+    limit=$(($(cut -d . -f 1 /proc/uptime) + $1 * patience))
     shift
     until "$@"; do
         [ "$(cut -d . -f 1 /proc/uptime)" -lt "$limit" ] || return 1
@@ -71,13 +73,13 @@ until_true() { # until_true SECONDS COMMAND...
 # What a machine has beside the cluster: a containerd of its own and swap, or Docker and a firewall that drops.
 neighbours() {
     if [ -x /usr/sbin/dockerd ]; then
-        until_true 120 systemctl --quiet is-active docker
+        until_true 20 systemctl --quiet is-active docker
         nft add table inet closed
         nft add chain inet closed input '{ type filter hook input priority 0; policy drop; }'
         nft add rule inet closed input iif lo accept
         nft add rule inet closed input ct state established,related accept
     else
-        until_true 120 systemctl --quiet is-active containerd
+        until_true 20 systemctl --quiet is-active containerd
         fallocate -l 256M /swap
         chmod 600 /swap
         mkswap /swap > /dev/null
@@ -106,14 +108,14 @@ dask-testbed load --name vm /payload/images/dask-*.tar
 begin "operator"
 kubectl create namespace dask-operator
 kubectl apply --namespace dask-operator --server-side --filename /payload/operator.yaml
-kubectl wait --for=condition=Established --timeout=60s --all customresourcedefinitions
-kubectl --namespace dask-operator rollout status deployment/dask-operator --timeout=240s
+kubectl wait --for=condition=Established --timeout=$((10 * patience))s --all customresourcedefinitions
+kubectl --namespace dask-operator rollout status deployment/dask-operator --timeout=$((40 * patience))s
 
 begin "DaskCluster: Ready with two workers"
 kubectl apply --filename /payload/cluster.yaml
-kubectl wait daskcluster/vm --for=condition=Ready --timeout=420s
+kubectl wait daskcluster/vm --for=condition=Ready --timeout=$((70 * patience))s
 ready() { [ "$(kubectl get daskcluster vm --output 'jsonpath={.status.readyReplicas}')" = "$1" ]; }
-until_true 180 ready 2
+until_true 30 ready 2
 
 begin "limits in the control groups"
 limits=$(find /sys/fs/cgroup -path '*/tb*' -name memory.max -exec grep -lx $((777 * 1024 * 1024)) {} + | wc -l)
@@ -124,7 +126,7 @@ limits=$(find /sys/fs/cgroup -path '*/tb*' -name cpu.max -exec grep -lx '75000 1
 begin "computation"
 sum=$(kubectl exec deployment/vm-scheduler -- python -c '
 from distributed import Client
-with Client("tcp://vm-scheduler:8786", timeout=120) as client:
+with Client("tcp://vm-scheduler:8786", timeout=600) as client:
     print(client.submit(sum, client.map(lambda x: x * x, range(100))).result())')
 say "sum of squares: $sum"
 [ "$sum" = 328350 ]
@@ -132,7 +134,7 @@ say "sum of squares: $sum"
 begin "scale down to one worker"
 kubectl scale daskcluster/vm --replicas=1
 one_left() { [ "$(kubectl get pods --selector dask.org/component=worker --output name | wc -l)" = 1 ] && ready 1; }
-until_true 180 one_left
+until_true 30 one_left
 
 begin "node kill and restart"
 dask-testbed node kill node2 --name vm

@@ -81,10 +81,12 @@ fn dir() -> PathBuf {
 /// When the machine cannot be made or does not pass.
 pub fn test(release: Release, operator: &Path) -> Result<(), Error> {
     check()?;
+    state::make_dir(&dir())?;
+    let _lock = state::lock(&dir().join(".lock"))?;
+    remove_scratch(&dir());
     let start = Instant::now();
     let root = release::root(release)?;
     let made = start.elapsed();
-    state::make_dir(&dir())?;
     let scratch = tempfile::Builder::new().prefix(".scratch-").tempdir_in(dir());
     let scratch = scratch.map_err(|source| Error::File { verb: "make a folder in", path: dir(), source })?;
     let payload = payload::make(scratch.path(), operator)?;
@@ -95,6 +97,15 @@ pub fn test(release: Release, operator: &Path) -> Result<(), Error> {
         made.as_secs()
     );
     Ok(())
+}
+
+/// Removes what an earlier run left that was killed. The caller holds the lock, so that nobody uses it.
+fn remove_scratch(dir: &Path) {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".scratch-")) {
+        // What stays only takes room.
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
 }
 
 /// Everything that is missing, each with its cure.
@@ -134,4 +145,46 @@ fn make_file_system(content: &Path, image: &Path, size: u64) -> Result<(), Error
             source,
         })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [".scratch-1/payload", "trixie-1", "log"] {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        remove_scratch(dir.path());
+        assert!(!dir.path().join(".scratch-1").exists());
+        assert!(dir.path().join("trixie-1").exists() && dir.path().join("log").exists());
+    }
+
+    #[test]
+    fn file_system_holds_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("tree")).unwrap();
+        std::fs::write(dir.path().join("tree/file"), "content\n").unwrap();
+        let image = dir.path().join("image");
+        if find_program("mkfs.ext4").is_none() {
+            return;
+        }
+        make_file_system(&dir.path().join("tree"), &image, 16 << 20).unwrap();
+        let shown =
+            command::Invocation::words("debugfs -R").args(["cat /file"]).args([&image]).run().unwrap();
+        assert_eq!(shown, "content\n");
+    }
+
+    #[test]
+    fn failure_names_release_step_and_logs() {
+        let error = Error::Failed {
+            release: "Debian 12",
+            reason: "step \"down\"".into(),
+            progress: "/log/p".into(),
+            console: "/log/c".into(),
+        };
+        assert_eq!(error.to_string(), "Debian 12: FAIL, step \"down\"; see /log/p and /log/c");
+    }
 }

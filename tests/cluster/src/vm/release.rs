@@ -111,8 +111,9 @@ pub(super) fn root(release: Release) -> Result<Root, Error> {
 fn make(release: Release, scratch: &Path, place: &Path) -> Result<(), Error> {
     let (tree, made) = (scratch.join("tree"), scratch.join("made"));
     let mirror = std::env::var("DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
-    // What it mounts while it works goes with the namespace, however it ends.
-    Invocation::words("unshare --mount debootstrap --variant=minbase")
+    // What it starts and mounts goes with the namespaces, however it ends, and it ends with this process.
+    Invocation::words("setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --mount-proc")
+        .args(["debootstrap", "--variant=minbase"])
         .args([format!("--include={}", release.packages()), release.name().to_owned()])
         .args([&tree])
         .args([mirror])
@@ -164,3 +165,7 @@ fn remove_older(release: Release, newest: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "release_tests.rs"]
+mod tests;
