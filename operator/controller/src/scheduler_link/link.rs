@@ -155,7 +155,7 @@ impl Link {
             self.publish(LinkView { asked: true, sample, failure: Some(failure) });
         }
         several?;
-        let trouble = self.trouble.get_or_insert(Trouble { since, failures: 0, told: false });
+        let trouble = self.trouble.get_or_insert(Trouble { since, failures: 0, told: false, costly: false });
         if trouble.told {
             return None;
         }
