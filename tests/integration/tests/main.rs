@@ -16,6 +16,7 @@ mod convergence;
 mod draining;
 #[path = "../../../operator/api/tests/fixtures/mod.rs"]
 mod fixtures;
+mod hostile;
 mod idle;
 mod jobs;
 mod leader;

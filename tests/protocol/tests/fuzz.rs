@@ -1,11 +1,14 @@
-//! Bytes that no Dask ever sent: nothing panics, nothing exceeds the limits, every call ends.
+//! Bytes that no Dask ever sent: nothing panics, nothing exceeds the limits or the memory that they stand for, every
+//! call ends and gives back what it took of the budget.
 //!
 //! 20,000 inputs in a usual run; `DASK_PROTOCOL_FUZZ_INPUTS` asks for more, `DASK_PROTOCOL_FUZZ_SEED` for others.
 
 use std::{env, time::Duration};
 
 use dask_protocol::{
-    Deadlines, Limits, Retirement, SchedulerClient, WorkerClient, frame, handshake,
+    Budget, Deadlines, Limits, MessageLimits, Retirement, SchedulerClient, WorkerClient,
+    budget::Room,
+    frame, handshake,
     message::{self, map},
     rmpv::Value,
 };
@@ -13,7 +16,15 @@ use fastrand::Rng;
 use tokio::io::{AsyncWriteExt, duplex};
 
 /// Small enough for random numbers to exceed them.
-const LIMITS: Limits = Limits { message_bytes: 4096, frames: 8, depth: 6, items: 200 };
+const LIMITS: MessageLimits = MessageLimits { message_bytes: 4096, frames: 8, depth: 6, items: 200 };
+
+/// Memory of a value in a list that grew by doubling, and of the allocation that its text has: what the limits of
+/// values were chosen by.
+const VALUE_BYTES: usize = 2 * size_of::<Value>() + 32;
+
+fn room() -> Room {
+    Budget::default().room(Deadlines::default().transfer)
+}
 
 fn setting(name: &str, default: u64) -> u64 {
     env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
@@ -142,6 +153,22 @@ fn measure(value: &Value) -> (u64, usize) {
     }
 }
 
+/// Bytes that a value has allocated, those of its lists before they are full included.
+fn memory(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.as_bytes().len(),
+        Value::Binary(bytes) | Value::Ext(_, bytes) => bytes.capacity(),
+        Value::Array(values) => {
+            values.capacity() * size_of::<Value>() + values.iter().map(memory).sum::<usize>()
+        }
+        Value::Map(entries) => {
+            let inner: usize = entries.iter().map(|(key, value)| memory(key) + memory(value)).sum();
+            2 * entries.capacity() * size_of::<Value>() + inner
+        }
+        _ => 0,
+    }
+}
+
 #[tokio::test]
 async fn frames_and_messages_keep_to_the_limits() {
     let mut rng = rng(1);
@@ -155,33 +182,36 @@ async fn frames_and_messages_keep_to_the_limits() {
         let mut bytes = framed(&mut rng, &first);
         damage(&mut rng, &mut bytes);
         let mut left = bytes.as_slice();
-        let Ok(frames) = frame::read(&mut left, &LIMITS).await else { continue };
+        let Ok(frames) = frame::read(&mut left, &LIMITS, &mut room()).await else { continue };
         read += 1;
         let used = bytes.len() - left.len();
         assert!(used as u64 <= LIMITS.message_bytes + 8 && frames.skipped < LIMITS.frames, "{bytes:?}");
         let Some(first) = frames.first else { continue };
-        assert!(first.len() <= used && first.capacity() as u64 <= 2 * LIMITS.message_bytes, "{bytes:?}");
+        assert!(first.len() <= used && first.capacity() <= 2 * first.len().max(1 << 10), "{bytes:?}");
         let Ok(value) = message::decode(&first, &LIMITS) else { continue };
         decoded += 1;
         let (items, depth) = measure(&value);
         assert!(items <= LIMITS.items && depth <= LIMITS.depth, "{items} {depth} {bytes:?}");
+        // A list begins with room for four.
+        let most = usize::try_from(items).unwrap() * 4 * VALUE_BYTES + first.len();
+        assert!(memory(&value) <= most, "{} of {most}: {bytes:?}", memory(&value));
     }
     assert!(read > inputs() / 4 && decoded > inputs() / 8, "the fuzz has grown blunt: {read} {decoded}");
 }
 
 /// Answers each question with something until the client is gone.
 async fn babble(mut stream: tokio::io::DuplexStream, mut rng: Rng) {
-    let limits = Limits::default();
+    let limits = MessageLimits::SMALL;
     if rng.u8(0..20) == 0 {
         let mut hello = framed(&mut rng, &message::encode(&map([("python", Value::Array(vec![3.into()]))])));
         damage(&mut rng, &mut hello);
         let _ = stream.write_all(&hello).await;
         return;
     }
-    if handshake::exchange(&mut stream, &limits).await.is_err() {
+    if handshake::exchange(&mut stream, &mut room()).await.is_err() {
         return;
     }
-    while frame::read(&mut stream, &limits).await.is_ok() {
+    while frame::read(&mut stream, &limits, &mut room()).await.is_ok() {
         let answer = if rng.bool() { telemetry(&mut rng) } else { value(&mut rng, 4) };
         let mut bytes = framed(&mut rng, &message::encode(&answer));
         if rng.u8(0..6) == 0 {
@@ -200,18 +230,19 @@ async fn babble(mut stream: tokio::io::DuplexStream, mut rng: Rng) {
 async fn every_answer_is_an_answer_or_an_error() {
     let mut rng = rng(2);
     let long = Duration::from_mins(1);
-    let deadlines = Deadlines { connect: long, handshake: long, call: long, retire: long };
+    let deadlines = Deadlines { connect: long, handshake: long, call: long, retire: long, transfer: long };
+    let limits = Limits { small: LIMITS, ..Limits::sharing(&Budget::new(4 << 20)) };
     let (mut asked, mut understood) = (0, 0_u64);
     while asked < inputs() {
         let (ours, theirs) = duplex(1 << 16);
         let peer = tokio::spawn(babble(theirs, rng.fork()));
         if rng.u8(0..8) == 0 {
-            if let Ok(mut client) = WorkerClient::over(ours, LIMITS, deadlines).await {
+            if let Ok(mut client) = WorkerClient::over(ours, limits.clone(), deadlines).await {
                 let result = client.executing().await;
                 assert!(!result.is_err_and(|error| error.is_timeout()));
             }
             asked += 1;
-        } else if let Ok(mut client) = SchedulerClient::over(ours, LIMITS, deadlines).await {
+        } else if let Ok(mut client) = SchedulerClient::over(ours, limits.clone(), deadlines).await {
             while client.is_usable() && asked < inputs() {
                 asked += 1;
                 let error = match rng.u8(0..8) {
@@ -225,6 +256,7 @@ async fn every_answer_is_an_answer_or_an_error() {
                 };
                 understood += u64::from(error.is_none());
                 assert!(!error.is_some_and(|error| error.is_timeout()));
+                assert_eq!(limits.budget.available(), limits.budget.total(), "it gives everything back");
             }
         } else {
             asked += 1;
@@ -232,4 +264,59 @@ async fn every_answer_is_an_answer_or_an_error() {
         peer.await.unwrap();
     }
     assert!(understood > inputs() / 20, "the fuzz has grown blunt: {understood} of {asked}");
+}
+
+/// A row as the operator's module writes it, with something else in some places.
+fn row(rng: &mut Rng) -> Value {
+    let names =
+        ["address", "name", "host", "status", "nthreads", "executing", "processing", "keys", "last_seen"];
+    map(names.map(|name| {
+        let value = match rng.u8(0..40) {
+            0 => value(rng, 3),
+            1 => "x".repeat(rng.usize(0..2_000)).as_str().into(),
+            _ if name == "address" => format!("tcp://10.0.0.{}:{}", rng.u8(..), rng.u16(..)).as_str().into(),
+            _ => rng.u64(0..9).into(),
+        };
+        (name, value)
+    }))
+}
+
+#[tokio::test]
+async fn lists_of_workers_take_no_more_than_their_numbers_allow() {
+    let mut rng = rng(3);
+    let budget = Budget::new(8 << 20);
+    let limits = Limits { pods: 10, ..Limits::sharing(&budget) };
+    let (mut understood, mut refused) = (0, 0);
+    for _ in 0..inputs() / 200 {
+        let count = *rng.choice(&[0, 1, 60, 1_000, limits.workers(), limits.workers() + 1, 3_000]).unwrap();
+        let whole = rng.bool();
+        let rows: Vec<Value> =
+            (0..count).map(|_| if whole { row(&mut Rng::with_seed(7)) } else { row(&mut rng) }).collect();
+        let answer = map([("version", 1.into()), ("workers", Value::Array(rows))]);
+        let (ours, mut theirs) = duplex(1 << 16);
+        let peer = tokio::spawn(async move {
+            handshake::exchange(&mut theirs, &mut room()).await.unwrap();
+            frame::read(&mut theirs, &MessageLimits::SMALL, &mut room()).await.unwrap();
+            let _ = theirs.write_all(&frame::encode(&message::encode(&answer))).await;
+        });
+        let mut client = SchedulerClient::over(ours, limits.clone(), Deadlines::default()).await.unwrap();
+        match client.workers().await {
+            Ok(workers) => {
+                understood += 1;
+                let workers = workers.unwrap();
+                assert!(workers.len() == count && count <= limits.workers());
+                let most = workers.len() * Limits::WORKER_BYTES;
+                assert!(budget.total() - budget.available() <= most);
+                for worker in workers.iter() {
+                    let kept = worker.address.len().max(worker.name.len()).max(worker.host.len());
+                    assert!(kept <= 256, "{worker:?}");
+                }
+            }
+            Err(_) => refused += 1,
+        }
+        assert_eq!(budget.available(), budget.total());
+        drop(client);
+        peer.await.unwrap();
+    }
+    assert!(understood > 10 && refused > 10, "the fuzz has grown blunt: {understood} {refused}");
 }

@@ -97,7 +97,7 @@ async fn scheduler_is_asked_through_tls(#[case] release: &str) {
     let scheduler = start(release, &authority, dir.path(), "scheduler.ns.svc").await;
     let (limits, deadlines) = (Limits::default(), Deadlines::default());
     let connect = async |config: TlsConfig| {
-        SchedulerClient::connect_tls(&scheduler.host_port, &config, limits, deadlines).await
+        SchedulerClient::connect_tls(&scheduler.host_port, &config, limits.clone(), deadlines).await
     };
 
     let named = authority.client(&authority).with_server_name("scheduler.ns.svc").unwrap();
@@ -117,6 +117,6 @@ async fn scheduler_is_asked_through_tls(#[case] release: &str) {
     );
 
     let short = Deadlines { handshake: Duration::from_secs(20), ..deadlines };
-    let error = SchedulerClient::connect(&scheduler.host_port, limits, short).await.unwrap_err();
+    let error = SchedulerClient::connect(&scheduler.host_port, limits.clone(), short).await.unwrap_err();
     assert!(!error.is_timeout(), "plain text is refused, not left waiting: {error:?}");
 }
