@@ -98,6 +98,8 @@ pub enum Reason {
     SchedulerUnreachable,
     /// The scheduler answers what cannot be understood.
     SchedulerGarbled,
+    /// The scheduler answers more than the operator reads.
+    SchedulerAnswerTooLarge,
     /// There is no running scheduler to ask.
     SchedulerNotRunning,
     /// Several pods of the scheduler run, and it cannot be told which of them the workers have joined.

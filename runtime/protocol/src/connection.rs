@@ -295,7 +295,7 @@ fn exception(reply: Raw<'_>) -> Option<String> {
 
 pub(crate) fn from_frame(step: Step, error: frame::Error, transfer: Duration) -> Error {
     match error {
-        frame::Error::TooSlow => Error::Timeout { step, after: transfer },
+        frame::Error::TooSlow => Error::TooSlow { step, after: transfer },
         frame::Error::TooLarge { what, limit } => Error::TooLarge { step, what, limit },
         frame::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
             // An alert of TLS, such as that of a refused certificate: it comes with the first read.

@@ -45,6 +45,14 @@ pub enum Error {
         /// The deadline.
         after: Duration,
     },
+    /// The answer began to come, and did not end in time.
+    #[error("failed to {step}: the answer did not end within {} s", after.as_secs_f64())]
+    TooSlow {
+        /// During what.
+        step: Step,
+        /// The deadline, from its first large part.
+        after: Duration,
+    },
     /// The connection broke. A peer that speaks another protocol, or wants TLS, closes it too.
     #[error("failed to {step}: connection lost")]
     Closed {
@@ -116,7 +124,7 @@ impl Error {
     /// Whether the answer did not come in time: unknown, so change nothing.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Timeout { .. })
+        matches!(self, Self::Timeout { .. } | Self::TooSlow { .. })
     }
 }
 

@@ -9,16 +9,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::retry::{Circumstances, Refusals};
 use super::roster::{OfPod, Seen, Standing};
 use super::view::DrainProgress;
 
-/// After a refusal the scheduler is asked again.
-const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// A worker whose fence is refused goes back to work by itself. If it were asked before that, Dask would take the fence
 /// for the state to go back to. After this time it is asked in any case.
 const UNFENCED: Duration = Duration::from_secs(90);
-/// After a call that was not answered.
-const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// A worker that is still being told of its fence may start a task; its counts are believed only after this time and
 /// a heartbeat (measured with real workers).
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -117,6 +114,9 @@ pub(super) struct Drain {
     step: Step,
     /// No call before that.
     not_before: Timestamp,
+    /// What refusals and failures of calls depend on, and how many there were.
+    under: Circumstances,
+    refusals: Refusals,
     /// Why the scheduler refused, until it agrees.
     refusal: Option<String>,
     /// The worker it refused to fence, and until when its return to work is waited for.
@@ -139,6 +139,8 @@ impl Default for Drain {
         Self {
             step: Step::Open,
             not_before: Timestamp::UNIX_EPOCH,
+            under: Circumstances::default(),
+            refusals: Refusals::default(),
             refusal: None,
             returning: None,
             committed: false,
@@ -178,7 +180,14 @@ impl Drain {
         }
         let present: Vec<&Seen> =
             round.of.workers.iter().filter(|worker| worker.standing != Standing::Closing).collect();
-        if present.is_empty() || now < self.not_before {
+        self.under = Circumstances {
+            others: round.of.others,
+            workers: present.len(),
+            keys: present.iter().map(|worker| worker.keys).sum(),
+            actors: present.iter().map(|worker| worker.actors).sum(),
+        };
+        let not_before = self.refusals.look(self.under).map_or(self.not_before, |at| at.min(self.not_before));
+        if present.is_empty() || now < not_before {
             return None;
         }
         if self.is_returning(&present, now) {
@@ -213,7 +222,7 @@ impl Drain {
         let Answer::Confirmed(confirmed) = answer else {
             self.step = Step::Open;
             self.alone = true;
-            self.not_before = now + FAILED_PAUSE;
+            self.not_before = self.refusals.failed(now);
             return;
         };
         let missing = asked.iter().find(|address| !confirmed.iter().any(|c| **c == ***address));
@@ -226,10 +235,11 @@ impl Drain {
             // Dask takes back the fence of those that it does not retire. The answer names those of other pods as well.
             let some_agreed = asked.iter().any(|address| confirmed.iter().any(|c| **c == **address));
             self.committed = how == How::Close || some_agreed || self.partly_fenced;
-            self.not_before = now + REFUSED_PAUSE;
+            self.not_before = self.refusals.refused(self.under, now);
             return;
         }
         self.refusal = None;
+        self.refusals.agreed();
         match how {
             How::Fence => {
                 // Only those asked; the first round from now on tells their heartbeats.

@@ -1,11 +1,10 @@
 //! The calls that retire workers, on connections of their own: each can take minutes, and polling goes on meanwhile.
 
-use dask_protocol::{Deadlines, Retirement};
-use kube::Client;
+use dask_protocol::Retirement;
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use super::connect::{Access, Connection, LinkError};
+use super::connect::{Connection, Dialer, LinkError};
 use super::drain::{Answer, How};
 use super::drains::Batch;
 use super::target::Target;
@@ -26,18 +25,11 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Sends a call.
-    pub(super) fn start(
-        &mut self,
-        batch: Batch,
-        access: Access,
-        kube: &Client,
-        target: &Target,
-        deadlines: Deadlines,
-    ) {
-        let (spare, kube, target) = (self.spare.pop(), kube.clone(), target.clone());
+    /// Sends a call to the scheduler of a cluster that has so many pods.
+    pub(super) fn start(&mut self, batch: Batch, dialer: &Dialer, target: &Target, pods: usize) {
+        let (spare, dialer, target) = (self.spare.pop(), dialer.clone(), target.clone());
         self.calls.spawn(async move {
-            match call(&batch, spare, access, &kube, &target, deadlines).await {
+            match call(&batch, spare, &dialer, &target, pods).await {
                 Ok((confirmed, connection)) => {
                     Done { batch, answer: Answer::Confirmed(confirmed), connection: Some(connection) }
                 }
@@ -76,14 +68,13 @@ impl Calls {
 async fn call(
     batch: &Batch,
     spare: Option<Connection>,
-    access: Access,
-    kube: &Client,
+    dialer: &Dialer,
     target: &Target,
-    deadlines: Deadlines,
+    pods: usize,
 ) -> Result<(Vec<String>, Connection), LinkError> {
     let mut connection = match spare.filter(|connection| connection.client.is_usable()) {
         Some(connection) => connection,
-        None => Connection::open(access, kube, target, deadlines).await?,
+        None => dialer.open(target, pods).await?,
     };
     let how = match batch.how {
         How::Fence => Retirement::Fence,

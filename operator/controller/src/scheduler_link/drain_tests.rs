@@ -13,7 +13,8 @@ fn pod() -> PodFacts {
 
 fn worker(port: u16, standing: Standing, executing: u64, heartbeat: f64) -> Seen {
     let processing = None;
-    Seen { address: address(port), standing, executing, processing, actors: 0, heartbeat: Some(heartbeat) }
+    let (actors, keys) = (0, 0);
+    Seen { address: address(port), standing, executing, processing, actors, keys, heartbeat: Some(heartbeat) }
 }
 
 fn address(port: u16) -> Box<str> {
@@ -410,4 +411,37 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn refusals_become_rare_until_something_changes() {
+    let mut play = Play::new();
+    play.others = 0;
+    let busy = [worker(1, Standing::Running, 0, 10.0)];
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let begun = play.time;
+        while play.look(&busy).is_none() {}
+        waits.push((play.time - begun) / 1000);
+        play.answer(How::Fence, &[1], &[]);
+    }
+    assert_eq!(waits, [0, 5, 10, 20, 40, 80]);
+    play.time += 5_000;
+    assert_eq!(play.look(&busy), None, "the same as before");
+    play.others = 1;
+    assert_eq!(play.look(&busy), Some((How::Fence, 1)), "another worker could take the data now");
+}
+
+#[test]
+fn calls_that_fail_become_rare() {
+    let mut play = Play::new();
+    let busy = [worker(1, Standing::Running, 0, 10.0)];
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        let begun = play.time;
+        while play.look(&busy).is_none() {}
+        waits.push((play.time - begun) / 1000);
+        play.fail(How::Fence);
+    }
+    assert_eq!(waits, [0, 1, 2, 4, 8]);
 }

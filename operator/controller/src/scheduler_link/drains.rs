@@ -88,6 +88,13 @@ impl Drains {
         self.drains.values().any(|drain| !drain.is_over())
     }
 
+    /// Whether pods are in a drain and the scheduler refuses all of them, with no call under way.
+    pub(super) fn are_refused(&self) -> bool {
+        let refused = |drain: &Drain| matches!(drain.progress(), Some(DrainProgress::Refused { .. }));
+        let mut active = self.drains.values().filter(|drain| !drain.is_over()).peekable();
+        active.peek().is_some() && active.all(|drain| refused(drain) && !drain.is_calling())
+    }
+
     /// Closes before fences, as many as may be under way; the rest is for the next round.
     fn batches(&mut self, mut wanted: Vec<(&PodFacts, Retire)>) -> Vec<Batch> {
         wanted.sort_by_key(|(_, retire)| (std::cmp::Reverse(retire.how), retire.alone));
@@ -162,6 +169,21 @@ mod tests {
         assert_eq!(sizes(&drains.look(&pods, &running, at(-60), at(1))), [20]);
         let finishing = DrainProgress::Finishing { executing: 0 };
         assert_eq!(drains.progress().values().filter(|progress| **progress == finishing).count(), 20);
+    }
+
+    #[test]
+    fn a_cluster_whose_pods_are_all_refused_is_followed_slowly() {
+        let (mut drains, pods) = (Drains::default(), pods(2));
+        assert!(!drains.are_refused(), "nobody is to go");
+        let running = roster(0, 2, WorkerStatus::Running);
+        let calls = drains.look(&pods, &running, at(-60), at(0));
+        assert!(!drains.are_refused(), "the call is under way");
+        drains.answered(&calls[0], &Answer::Confirmed(vec![]), at(1));
+        assert!(drains.are_refused());
+        let again = drains.look(&pods, &roster(6, 2, WorkerStatus::Running), at(-60), at(6));
+        assert!(!again.is_empty() && !drains.are_refused(), "it is asked again");
+        drains.answered(&again[0], &Answer::Confirmed(vec!["tcp://10.0.0.1:1".to_owned()]), at(7));
+        assert!(!drains.are_refused(), "one of them goes");
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dask_operator_api::Reason;
-use dask_protocol::Deadlines;
+use dask_operator_api::conditions::MAX_MESSAGE;
+use dask_protocol::printable;
 use jiff::Timestamp;
-use kube::Client;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use super::connect::{Access, Connection, LinkError};
+use super::connect::{Connection, Dialer, LinkError};
 use super::drain_executor::{Calls, Done};
 use super::drains::Drains;
 use super::fenced::Fenced;
@@ -27,6 +27,7 @@ use super::view::{DrainProgress, Idleness, LinkFailure, LinkView, Members, Sampl
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
+use crate::error_chain::chain;
 
 /// A scheduler that does not answer for so long is told of by an Event.
 const TOLD_AFTER: Duration = Duration::from_secs(30);
@@ -41,9 +42,7 @@ pub(super) struct Link {
     /// UID of the cluster.
     cluster: String,
     ctx: Arc<Context>,
-    kube: Client,
-    access: Access,
-    deadlines: Deadlines,
+    dialer: Dialer,
     wake: Arc<Notify>,
     connection: Option<Connection>,
     target: Option<Target>,
@@ -73,6 +72,8 @@ struct Trouble {
     since: Timestamp,
     failures: u32,
     told: bool,
+    /// What it answers costs something, and is of no use.
+    costly: bool,
 }
 
 impl Link {
@@ -80,17 +81,14 @@ impl Link {
     pub(super) fn new(
         (key, cluster): (ObjectKey, String),
         ctx: Arc<Context>,
-        kube: Client,
-        access: Access,
+        dialer: Dialer,
         wake: Arc<Notify>,
     ) -> Self {
         Self {
             key,
             cluster,
             ctx,
-            kube,
-            access,
-            deadlines: Deadlines::default(),
+            dialer,
             wake,
             connection: None,
             target: None,
@@ -156,8 +154,11 @@ impl Link {
             let failure = LinkFailure { reason, message: message.to_owned(), since };
             self.publish(LinkView { asked: true, sample, failure: Some(failure) });
         }
-        several?;
-        let trouble = self.trouble.get_or_insert(Trouble { since, failures: 0, told: false });
+        if several.is_none() {
+            self.trouble = None;
+            return None;
+        }
+        let trouble = self.trouble.get_or_insert(Trouble { since, failures: 0, told: false, costly: false });
         if trouble.told {
             return None;
         }
@@ -182,11 +183,11 @@ impl Link {
             adaptive_target: situation.interest.adaptive_target,
             idleness: situation.interest.idleness,
         };
-        let asked = Timestamp::now();
+        let (asked, pods) = (Timestamp::now(), self.pods());
         // A question can take a minute; a scheduler that is gone need not be waited for.
         let (ctx, key, wake) = (self.ctx.clone(), self.key.clone(), self.wake.clone());
         let answers = tokio::select! {
-            answers = self.ask(target, wanted) => answers,
+            answers = self.ask(target, wanted, pods) => answers,
             () = gone(&ctx, &key, &wake, target) => {
                 self.connection = None;
                 return Some(Duration::ZERO);
@@ -195,12 +196,13 @@ impl Link {
         let pause = match answers {
             Ok(answers) => {
                 self.ctx.metrics.scheduler_poll(source_word(answers.source));
-                self.heard(&answers, asked, &candidates, situation);
+                self.heard(&answers, asked, &candidates, situation, pods);
                 let busy = answers.busy.unwrap_or(answers.idleness == Idleness::Busy);
                 let Interest { replacing, adaptive_target, idleness, .. } = situation.interest;
                 let watched = replacing || adaptive_target || idleness;
-                let pace = Pace { shrinking, watched, busy };
-                poll::interval(pace, fastrand::f64())
+                let pace = Pace { shrinking, watched, busy, refused: self.drains.are_refused() };
+                let decoding = self.connection.as_mut().map(|open| open.client.take_decoding_time());
+                poll::interval(pace, fastrand::f64()).max(poll::rest(decoding.unwrap_or_default()))
             }
             Err(error) => self.failed(&error, target, situation),
         };
@@ -210,27 +212,41 @@ impl Link {
         Some(pause)
     }
 
-    async fn ask(&mut self, target: &Target, wanted: Wanted) -> Result<Answers, LinkError> {
+    /// Pods of the cluster's workers.
+    fn pods(&self) -> usize {
+        let snapshot = self.ctx.cache.cluster_snapshot(&self.key);
+        snapshot.map_or(0, |snapshot| snapshot.groups.iter().map(|group| group.pods().count()).sum())
+    }
+
+    async fn ask(&mut self, target: &Target, wanted: Wanted, pods: usize) -> Result<Answers, LinkError> {
         let kept = self.connection.is_some();
-        match self.ask_once(target, wanted).await {
+        match self.ask_once(target, wanted, pods).await {
             // The scheduler process restarted in its pod, or somebody between drops idle connections.
-            Err(error) if kept && error.is_closed() => self.ask_once(target, wanted).await,
+            Err(error) if kept && error.is_closed() => self.ask_once(target, wanted, pods).await,
             result => result,
         }
     }
 
-    async fn ask_once(&mut self, target: &Target, wanted: Wanted) -> Result<Answers, LinkError> {
+    async fn ask_once(&mut self, target: &Target, wanted: Wanted, pods: usize) -> Result<Answers, LinkError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(self.access, &self.kube, target, self.deadlines).await?,
+            None => self.dialer.open(target, pods).await?,
         };
+        connection.client.expect_pods(pods);
         let answers = ask(&mut connection, wanted).await?;
         self.connection = Some(connection);
         Ok(answers)
     }
 
     /// Takes what the scheduler said.
-    fn heard(&mut self, answers: &Answers, asked: Timestamp, candidates: &Candidates, situation: &Situation) {
+    fn heard(
+        &mut self,
+        answers: &Answers,
+        asked: Timestamp,
+        candidates: &Candidates,
+        situation: &Situation,
+        pods: usize,
+    ) {
         let now = Timestamp::now();
         let known = self.process.as_ref().is_some_and(|process| *process.id == *answers.id);
         if !known {
@@ -251,7 +267,7 @@ impl Link {
             if let Some(target) = self.target.as_ref().filter(|_| self.ctx.leadership.is_leader()) {
                 for batch in self.drains.look(&situation.pods, &roster, since, now) {
                     debug!(cluster = %self.key, how = ?batch.how, workers = ?batch.addresses(), "retiring workers");
-                    self.calls.start(batch, self.access, &self.kube, target, self.deadlines);
+                    self.calls.start(batch, &self.dialer, target, pods);
                 }
             }
             self.fenced.look(candidates, &roster, &self.drains, now);
@@ -283,20 +299,24 @@ impl Link {
     fn failed(&mut self, error: &LinkError, target: &Target, situation: &Situation) -> Duration {
         let (now, reason, message) = (Timestamp::now(), error.reason(), error.message(target));
         self.ctx.metrics.scheduler_failure(reason);
-        let trouble = self.trouble.get_or_insert(Trouble { since: now, failures: 0, told: false });
+        let costly = error.is_costly();
+        let trouble = self.trouble.get_or_insert(Trouble { since: now, failures: 0, told: false, costly });
         trouble.failures = trouble.failures.saturating_add(1);
+        trouble.costly = costly;
         if trouble.failures == 1 {
-            info!(cluster = %self.key, %reason, message, "scheduler does not answer");
+            info!(cluster = %self.key, %reason, cause = message, "scheduler does not answer");
         }
+        // Here, and nowhere else, is what a stranger may have said.
+        debug!(cluster = %self.key, error = printable(&chain(error), MAX_MESSAGE), "scheduler does not answer");
         if situation.ready && !trouble.told && now >= trouble.since + TOLD_AFTER {
             trouble.told = true;
             let news = Announcement { reason, message: message.clone(), warning: true };
             announce(&self.ctx, &self.key, &news);
         }
-        let (since, pause) = (trouble.since, poll::retry(trouble.failures, fastrand::f64()));
+        let (since, pause) = (trouble.since, poll::retry(trouble.failures, costly, fastrand::f64()));
         let sample = self.view().sample.clone();
         self.publish(LinkView { asked: true, sample, failure: Some(LinkFailure { reason, message, since }) });
-        if situation.ready { pause } else { pause.min(STARTING) }
+        if situation.ready || costly { pause } else { pause.min(STARTING) }
     }
 
     fn recovered(&mut self, source: Source) {
@@ -379,18 +399,30 @@ impl Link {
             .is_none_or(|(at, members)| at.elapsed() >= poll::list_interval(members.registered, telemetry))
     }
 
+    /// Whether the pause ends because something changed. After a failure only another scheduler, or one that has become
+    /// ready, is a reason: whoever does not answer, or answers too much, is not asked at every change in the cluster.
+    fn is_urgent(&self, before: &Situation) -> bool {
+        match (self.situation(), &self.trouble) {
+            (Some(now), Some(trouble)) => {
+                (&now.target, &now.several) != (&before.target, &before.several)
+                    || (now.ready && !before.ready && !trouble.costly)
+            }
+            (now, _) => now.as_ref() != Some(before),
+        }
+    }
+
     /// Waits for the pause to end, for something else to do, or for a call to come back.
     async fn wait(&mut self, pause: Option<Duration>, situation: &Situation) {
         let end = pause.map(|pause| Instant::now() + pause);
         // What changed during the round woke nobody.
-        if self.situation().as_ref() != Some(situation) {
+        if self.is_urgent(situation) {
             return;
         }
         loop {
             tokio::select! {
                 () = until(end) => return,
                 () = self.wake.notified() => {
-                    if self.situation().as_ref() != Some(situation) {
+                    if self.is_urgent(situation) {
                         return;
                     }
                 }

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::connect::Access;
+use super::connect::{Access, Dialer};
 use super::link::Link;
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
@@ -26,8 +26,7 @@ struct Running {
 
 struct Manager {
     ctx: Arc<Context>,
-    kube: Client,
-    access: Access,
+    dialer: Dialer,
     running: HashMap<ObjectKey, Running>,
     tasks: JoinSet<()>,
 }
@@ -42,8 +41,8 @@ pub async fn run(kube: Client, ctx: Arc<Context>, shutdown: CancellationToken) {
     info!(?access, "asking schedulers");
     let mut triggers = std::pin::pin!(ctx.cache.link_triggers().stream());
     let mut leading = ctx.leadership.changes();
-    let mut manager =
-        Manager { ctx: ctx.clone(), kube, access, running: HashMap::new(), tasks: JoinSet::new() };
+    let dialer = Dialer::new(access, kube);
+    let mut manager = Manager { ctx: ctx.clone(), dialer, running: HashMap::new(), tasks: JoinSet::new() };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -89,7 +88,7 @@ impl Manager {
         self.ctx.links.begin(key, &cluster);
         let wake = Arc::new(Notify::new());
         let of = (key.clone(), cluster.clone());
-        let link = Link::new(of, self.ctx.clone(), self.kube.clone(), self.access, wake.clone());
+        let link = Link::new(of, self.ctx.clone(), self.dialer.clone(), wake.clone());
         let task = self.tasks.spawn(link.run());
         self.running.insert(key.clone(), Running { cluster, wake, task });
     }

@@ -17,6 +17,7 @@ mod poll;
 mod questions;
 mod reachability;
 mod registry;
+mod retry;
 mod roster;
 mod situation;
 mod target;

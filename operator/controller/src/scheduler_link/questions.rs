@@ -1,6 +1,6 @@
 //! One round of questions to a scheduler, by whichever operations it has.
 
-use dask_protocol::{Error, Idleness as DaskIdleness, QueueState, WorkerState};
+use dask_protocol::{Error, Identity, Idleness as DaskIdleness, QueueState, Workers};
 use jiff::Timestamp;
 
 use super::connect::Connection;
@@ -16,7 +16,7 @@ pub(super) struct Wanted {
 }
 
 /// What the scheduler said.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Answers {
     pub(super) id: String,
     pub(super) started: Option<Timestamp>,
@@ -29,40 +29,39 @@ pub(super) struct Answers {
     pub(super) busy: Option<bool>,
     pub(super) adaptive_target: Option<u64>,
     pub(super) idleness: Idleness,
-    pub(super) list: Option<(Vec<WorkerState>, Option<Vec<String>>)>,
+    /// Each worker, and the addresses of those to close. The largest of the answers: asked for last, so that it is not
+    /// kept while others are waited for.
+    pub(super) list: Option<(Workers, Option<Vec<String>>)>,
 }
 
 /// Asks. An error means that nothing is known; one of an optional question leaves out its answer.
 pub(super) async fn ask(connection: &mut Connection, wanted: Wanted) -> Result<Answers, Error> {
-    let mut answers = match telemetry(connection).await? {
+    let queue = telemetry(connection).await?;
+    let client = &mut connection.client;
+    let adaptive_target =
+        if wanted.adaptive_target { optional(client.adaptive_target().await)? } else { None };
+    let idleness = match if wanted.idleness { optional(client.check_idle().await)? } else { None } {
+        Some(DaskIdleness::Busy) => Idleness::Busy,
+        Some(DaskIdleness::Since(since)) => time(since).map_or(Idleness::Unknown, Idleness::Since),
+        Some(DaskIdleness::Unsupported) | None => Idleness::Unknown,
+    };
+    let mut answers = match queue {
         Some(queue) => {
             let mut answers = by_telemetry(queue);
             if wanted.list {
-                let rows = optional(connection.client.workers().await)?.flatten();
-                answers.list = match rows {
-                    Some(rows) => Some((rows, None)),
-                    None => Some((connection.client.identity(true).await?.workers, None)),
-                };
+                answers.list = Some(match optional(client.workers().await)?.flatten() {
+                    Some(workers) => (workers, None),
+                    None => (client.identity(true).await?.workers, None),
+                });
             }
             answers
         }
-        None => by_identity(connection, wanted.list).await?,
+        None => by_identity(client.identity(wanted.list).await?, wanted.list),
     };
-    let client = &mut connection.client;
     if let Some((workers, ranking)) = &mut answers.list {
         *ranking = optional(client.workers_to_close(workers.len()).await)?;
     }
-    if wanted.adaptive_target {
-        answers.adaptive_target = optional(client.adaptive_target().await)?;
-    }
-    if wanted.idleness {
-        answers.idleness = match optional(client.check_idle().await)? {
-            Some(DaskIdleness::Busy) => Idleness::Busy,
-            Some(DaskIdleness::Since(since)) => time(since).map_or(Idleness::Unknown, Idleness::Since),
-            Some(DaskIdleness::Unsupported) | None => Idleness::Unknown,
-        };
-    }
-    Ok(answers)
+    Ok(Answers { adaptive_target, idleness, ..answers })
 }
 
 /// The telemetry module's word; `None` if it is not loaded, or another version than is understood here.
@@ -83,7 +82,7 @@ fn by_telemetry(queue: QueueState) -> Answers {
         threads: queue.threads,
         queued: Some(queue.queued),
         unrunnable: Some(queue.unrunnable),
-        busy: Some(queue.queued + queue.unrunnable + queue.processing > 0),
+        busy: Some([queue.queued, queue.unrunnable, queue.processing].iter().any(|tasks| *tasks > 0)),
         adaptive_target: None,
         idleness: Idleness::Unknown,
         list: None,
@@ -91,10 +90,9 @@ fn by_telemetry(queue: QueueState) -> Answers {
     }
 }
 
-async fn by_identity(connection: &mut Connection, list: bool) -> Result<Answers, Error> {
-    let identity = connection.client.identity(list).await?;
+fn by_identity(identity: Identity, list: bool) -> Answers {
     let threads = || identity.workers.iter().map(|worker| worker.nthreads).sum::<u64>();
-    Ok(Answers {
+    Answers {
         started: identity.started.and_then(time),
         source: Source::Standard,
         workers: identity.worker_count.unwrap_or(identity.workers.len()),
@@ -106,7 +104,7 @@ async fn by_identity(connection: &mut Connection, list: bool) -> Result<Answers,
         idleness: Idleness::Unknown,
         list: list.then_some((identity.workers, None)),
         id: identity.id,
-    })
+    }
 }
 
 /// An exception or an answer of another form, on a connection that goes on, is no answer.

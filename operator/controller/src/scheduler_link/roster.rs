@@ -35,6 +35,8 @@ pub(super) struct Seen {
     pub(super) processing: Option<u64>,
     /// 0 also if the scheduler does not tell.
     pub(super) actors: u64,
+    /// Results that it holds; 0 also if the scheduler does not tell.
+    pub(super) keys: u64,
     /// When it was heard last, in seconds by the scheduler's clock.
     pub(super) heartbeat: Option<f64>,
 }
@@ -127,6 +129,7 @@ fn seen(worker: &WorkerState) -> Seen {
         executing: worker.executing,
         processing: worker.processing,
         actors: worker.actors.unwrap_or(0),
+        keys: worker.keys.unwrap_or(0),
         heartbeat: worker.last_seen,
     }
 }

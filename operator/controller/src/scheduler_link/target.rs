@@ -1,10 +1,14 @@
 //! Where the scheduler of a cluster is. Pure.
 
+use std::net::{IpAddr, SocketAddr};
+
+use dask_operator_api::DaskCluster;
+use dask_operator_api::address::DEFAULT_COMM_PORT;
 use kube::ResourceExt;
 
-use crate::cluster_cache::records::PodState;
+use crate::cluster_cache::records::{PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
-use crate::controllers::cluster::build::{comm_port, scheduler_address};
+use crate::controllers::cluster::build::comm_port;
 
 /// The scheduler process to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +19,10 @@ pub(super) struct Target {
     pub(super) pod: Box<str>,
     /// UID of the pod: another one is another scheduler.
     pub(super) uid: Box<str>,
-    /// `host:port` of the pod.
-    pub(super) pod_address: Option<String>,
-    /// `host:port` of the Service.
-    pub(super) service_address: String,
+    /// The pod's IP address and the scheduler's port in it.
+    pub(super) pod_address: Option<SocketAddr>,
+    /// IP address and port of the cluster's own Service, which leads to this pod too.
+    pub(super) service_address: Option<SocketAddr>,
     /// Port in the pod.
     pub(super) port: u16,
 }
@@ -32,20 +36,39 @@ impl Target {
             .iter()
             .rfind(|pod| pod.running && matches!(pod.state, PodState::Starting | PodState::Ready))?;
         let port = comm_port(&cluster.spec.scheduler).in_pod;
-        let address = scheduler_address(cluster).to_string();
         Some(Self {
             namespace: cluster.namespace().unwrap_or_default(),
             pod: pod.name.clone(),
             uid: pod.uid.clone(),
-            pod_address: pod.ip.as_deref().map(|ip| host_port(ip, port)),
-            service_address: address.trim_start_matches("tcp://").to_owned(),
+            pod_address: pod.ip.as_deref().and_then(ip).map(|ip| SocketAddr::new(ip, port)),
+            service_address: snapshot
+                .service
+                .as_deref()
+                .and_then(|service| service_address(cluster, service)),
             port,
         })
     }
 }
 
-fn host_port(ip: &str, port: u16) -> String {
-    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+/// Where the cluster's own Service leads to its scheduler; `None` if it leads elsewhere. Its spec is the user's, and so
+/// would be a name to be looked up: an IP address that Kubernetes gave to a Service with a selector leads to pods of
+/// the namespace and nowhere else. That of an `ExternalName`, or one without a selector, leads to any host.
+fn service_address(cluster: &DaskCluster, service: &ServiceRecord) -> Option<SocketAddr> {
+    let spec = &service.spec;
+    let is_own = cluster.metadata.uid.is_some() && service.owner_uid == cluster.metadata.uid;
+    let selects = spec.selector.as_ref().is_some_and(|selector| !selector.is_empty());
+    if !is_own || service.terminating || !selects || spec.type_.as_deref() == Some("ExternalName") {
+        return None;
+    }
+    // A headless one has the address "None".
+    let ip = ip(spec.cluster_ip.as_deref()?)?;
+    let port = comm_port(&cluster.spec.scheduler).in_service.unwrap_or(DEFAULT_COMM_PORT);
+    Some(SocketAddr::new(ip, port))
+}
+
+/// An address as such, never a name.
+fn ip(text: &str) -> Option<IpAddr> {
+    text.parse().ok()
 }
 
 #[cfg(test)]
@@ -84,12 +107,68 @@ mod tests {
         assert_eq!(target.map(|target| target.pod.to_string()).as_deref(), expected);
     }
 
+    fn address(text: &str) -> Option<SocketAddr> {
+        text.parse().ok()
+    }
+
     #[test]
     fn addresses() {
         let target = Target::of(&with_pods(&[("a", PodState::Ready)])).unwrap();
-        assert_eq!(target.pod_address.as_deref(), Some("10.0.0.2:8786"));
-        assert_eq!(target.service_address, "simple-scheduler.ns.svc.cluster.local:8786");
-        assert_eq!(host_port("fd00::2", 1), "[fd00::2]:1");
+        assert_eq!(target.pod_address, address("10.0.0.2:8786"));
+        assert_eq!(target.service_address, None, "it has no address yet");
+    }
+
+    #[rstest]
+    #[case("fd00::2", address("[fd00::2]:8786"))]
+    #[case("metadata.internal", None)]
+    #[case("", None)]
+    fn a_pod_is_asked_by_its_ip_address(#[case] ip: &str, #[case] expected: Option<SocketAddr>) {
+        let mut snapshot = with_pods(&[("a", PodState::Ready)]);
+        Arc::make_mut(&mut snapshot.scheduler_pods[0]).ip = Some(ip.into());
+        assert_eq!(Target::of(&snapshot).unwrap().pod_address, expected);
+    }
+
+    #[rstest]
+    #[case::own(json!({"clusterIP": "10.96.0.9"}), address("10.96.0.9:8786"))]
+    #[case::ipv6(json!({"clusterIP": "fd00::9"}), address("[fd00::9]:8786"))]
+    #[case::node_port(json!({"clusterIP": "10.96.0.9", "type": "NodePort"}), address("10.96.0.9:8786"))]
+    #[case::other_port(
+        json!({"clusterIP": "10.96.0.9", "ports": [{"name": "tcp-comm", "port": 9000}]}),
+        address("10.96.0.9:9000")
+    )]
+    #[case::headless(json!({"clusterIP": "None"}), None)]
+    #[case::not_yet(json!({"clusterIP": ""}), None)]
+    #[case::a_name(json!({"clusterIP": "db.internal"}), None)]
+    #[case::external(json!({"type": "ExternalName", "externalName": "db.internal"}), None)]
+    #[case::external_with_an_address(
+        json!({"type": "ExternalName", "externalName": "db.internal", "clusterIP": "10.96.0.9"}),
+        None
+    )]
+    #[case::any_endpoints(json!({"clusterIP": "10.96.0.9", "selector": {}}), None)]
+    #[case::no_selector(json!({"clusterIP": "10.96.0.9", "selector": null}), None)]
+    fn only_a_service_that_leads_to_pods_is_asked(
+        #[case] changes: Value,
+        #[case] expected: Option<SocketAddr>,
+    ) {
+        let mut snapshot = with_pods(&[("a", PodState::Ready)]);
+        let service = Arc::make_mut(snapshot.service.as_mut().unwrap());
+        let mut spec = serde_json::to_value(&service.spec).unwrap();
+        spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        service.spec = serde_json::from_value(spec).unwrap();
+        assert_eq!(Target::of(&snapshot).unwrap().service_address, expected);
+    }
+
+    #[rstest]
+    #[case::of_another(|service: &mut ServiceRecord| service.owner_uid = Some("other".to_owned()))]
+    #[case::of_nobody(|service: &mut ServiceRecord| service.owner_uid = None)]
+    #[case::on_its_way_out(|service: &mut ServiceRecord| service.terminating = true)]
+    fn a_service_that_is_not_the_clusters_own_is_not_asked(#[case] change: fn(&mut ServiceRecord)) {
+        let mut snapshot = with_pods(&[("a", PodState::Ready)]);
+        let service = Arc::make_mut(snapshot.service.as_mut().unwrap());
+        service.spec.cluster_ip = Some("10.96.0.9".to_owned());
+        assert!(service_address(&snapshot.cluster, service).is_some());
+        change(service);
+        assert_eq!(service_address(&snapshot.cluster, service), None);
     }
 
     #[rstest]

@@ -3,8 +3,10 @@
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 
+use dask_protocol::printable;
 use thiserror::Error;
 use tracing::Subscriber;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::{self, Handle};
@@ -93,10 +95,25 @@ where
             .event_format(JsonFormat)
             .with_writer(io::stderr)
             .boxed(),
-        LogFormat::Text | LogFormat::Foreign(_) => {
-            fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).boxed()
-        }
+        LogFormat::Text | LogFormat::Foreign(_) => text(io::stderr().is_terminal(), io::stderr).boxed(),
     }
+}
+
+/// Lines for people. No field begins a line of its own or moves the cursor, whatever is in it: messages and what is
+/// logged by its `Display` would be written as they are, and with them names and texts that users chose.
+fn text<S, W>(ansi: bool, writer: W) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let fields = fmt::format::debug_fn(|writer, field, value| {
+        let value = printable(&format!("{value:?}"), usize::MAX);
+        match field.name() {
+            "message" => write!(writer, "{value}"),
+            name => write!(writer, "{name}={value}"),
+        }
+    });
+    fmt::layer().fmt_fields(fields.delimited(" ")).with_ansi(ansi).with_writer(writer)
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {
@@ -105,9 +122,59 @@ fn parse(filter: &str) -> Result<EnvFilter, LoggingError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use tracing::level_filters::LevelFilter;
 
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(log: impl FnOnce()) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let layer = text(false, move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn no_field_forges_a_line() {
+        let forged = "x\n2026-11-30T00:00:00Z  INFO dask_operator: all is well\u{1b}[2K\r";
+        let text = logged(|| {
+            let span = tracing::info_span!("reconciling", object = %forged);
+            let _entered = span.entered();
+            tracing::info!(message = forged, name = forged, shown = %forged, debug = ?forged);
+            tracing::info!(message = %forged);
+            tracing::info!("scheduler says {forged}");
+        });
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(!text.contains(['\u{1b}', '\r']), "{text}");
+    }
+
+    #[test]
+    fn lines_read_as_before() {
+        let text = logged(|| {
+            let span = tracing::info_span!("reconciling", object = "DaskCluster/ns/c");
+            let _entered = span.entered();
+            tracing::warn!(workers = 3, name = "w", kind = %"x y", "scheduler answers");
+        });
+        let (_, line) = text.trim_end().split_once(' ').unwrap();
+        let expected = "WARN reconciling{object=\"DaskCluster/ns/c\"}: \
+                        dask_operator::telemetry::logging::tests: scheduler answers workers=3 name=\"w\" kind=x y";
+        assert_eq!(line.trim_start(), expected);
+    }
 
     #[test]
     fn the_filter_changes_while_running() {

@@ -213,7 +213,7 @@ impl Writer {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
-        let request = requests::<K>(key).patch(&key.name, &patch_params(), &Patch::Strategic(patch));
+        let request = || requests::<K>(key).patch(&key.name, &patch_params(), &Patch::Strategic(patch));
         Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
     }
 

@@ -22,7 +22,6 @@ use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
-use crate::controllers::obstacle::Purpose;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
