@@ -63,16 +63,17 @@ fn as_usual(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
 
 /// Only its name tells whose it is: Kubernetes knows the IPv6 address of its pod, Dask took the IPv4 one.
 fn by_name(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
-    let worker = dask.start_worker(&pod.name_any());
-    let [.., last] = worker.ip.octets();
-    (worker, Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into())
+    elsewhere(dask.start_worker(&pod.name_any()))
 }
 
 /// Nothing tells whose it is.
 fn by_nothing(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
-    let (_, ip) = by_name(dask, pod);
-    let name = format!("mine-of-{}", pod.name_any());
-    (dask.start_worker(&name), ip)
+    elsewhere(dask.start_worker(&format!("mine-of-{}", pod.name_any())))
+}
+
+fn elsewhere(worker: Worker) -> (Worker, IpAddr) {
+    let [.., last] = worker.ip.octets();
+    (worker, Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into())
 }
 
 impl Cluster {
