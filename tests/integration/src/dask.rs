@@ -208,9 +208,15 @@ impl Client {
 
 /// Gives a pod an address, as the kubelet would.
 pub async fn set_ip(namespace: &Namespace, pod: &Pod, ip: impl Into<IpAddr>) {
-    let ip = ip.into();
-    let pods: Api<Pod> = namespace.api();
-    let status = json!({"status": {"podIP": ip.to_string(), "podIPs": [{"ip": ip.to_string()}]}});
-    let patched = pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
-    patched.unwrap_or_else(|error| panic!("pod {}: {error}", pod.name_any()));
+    try_set_ip(namespace, pod, ip).await.unwrap_or_else(|error| panic!("pod {}: {error}", pod.name_any()));
+}
+
+/// The same with a pod that may be gone by now.
+///
+/// # Errors
+/// When it is gone.
+pub async fn try_set_ip(namespace: &Namespace, pod: &Pod, ip: impl Into<IpAddr>) -> Result<(), kube::Error> {
+    let (pods, ip): (Api<Pod>, _) = (namespace.api(), ip.into().to_string());
+    let status = json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}});
+    pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await.map(drop)
 }

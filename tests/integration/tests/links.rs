@@ -6,7 +6,7 @@ use std::time::Duration;
 use dask_operator::cluster_cache::ObjectKey;
 use dask_operator::scheduler_link::{DrainProgress, LinkView};
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, DrainIntent, Reason, labels};
-use integration_tests::dask::{Dask, Worker, set_ip};
+use integration_tests::dask::{Dask, Worker, set_ip, try_set_ip};
 use integration_tests::fault::{Call, listed};
 use integration_tests::kubelet::wait_until_running;
 use integration_tests::operator::Launch;
@@ -63,16 +63,17 @@ fn as_usual(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
 
 /// Only its name tells whose it is: Kubernetes knows the IPv6 address of its pod, Dask took the IPv4 one.
 fn by_name(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
-    let worker = dask.start_worker(&pod.name_any());
-    let [.., last] = worker.ip.octets();
-    (worker, Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into())
+    elsewhere(dask.start_worker(&pod.name_any()))
 }
 
 /// Nothing tells whose it is.
 fn by_nothing(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
-    let (_, ip) = by_name(dask, pod);
-    let name = format!("mine-of-{}", pod.name_any());
-    (dask.start_worker(&name), ip)
+    elsewhere(dask.start_worker(&format!("mine-of-{}", pod.name_any())))
+}
+
+fn elsewhere(worker: Worker) -> (Worker, IpAddr) {
+    let [.., last] = worker.ip.octets();
+    (worker, Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into())
 }
 
 impl Cluster {
@@ -454,7 +455,8 @@ async fn a_cluster_made_again_at_once_has_lost_nothing() {
         for pod in cluster.namespace.list::<Pod>("dask.org/component=scheduler").await {
             let runs = pod.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Running"));
             if runs {
-                set_ip(&cluster.namespace, &pod, cluster.dask.scheduler_ip()).await;
+                // That of the cluster before may be going.
+                let _ = try_set_ip(&cluster.namespace, &pod, cluster.dask.scheduler_ip()).await;
             }
         }
         let id = scheduler_id(&cluster.namespace).await.ok_or("none")?;

@@ -154,7 +154,10 @@ impl Link {
             let failure = LinkFailure { reason, message: message.to_owned(), since };
             self.publish(LinkView { asked: true, sample, failure: Some(failure) });
         }
-        several?;
+        if several.is_none() {
+            self.trouble = None;
+            return None;
+        }
         let trouble = self.trouble.get_or_insert(Trouble { since, failures: 0, told: false, costly: false });
         if trouble.told {
             return None;
@@ -401,7 +404,8 @@ impl Link {
     fn is_urgent(&self, before: &Situation) -> bool {
         match (self.situation(), &self.trouble) {
             (Some(now), Some(trouble)) => {
-                now.target != before.target || (now.ready && !before.ready && !trouble.costly)
+                (&now.target, &now.several) != (&before.target, &before.several)
+                    || (now.ready && !before.ready && !trouble.costly)
             }
             (now, _) => now.as_ref() != Some(before),
         }

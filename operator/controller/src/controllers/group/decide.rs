@@ -163,7 +163,12 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     plan.mark.extend(update.mark);
     plan.mark.extend(useless.mark);
     plan.unmark = shrink.unmark;
-    plan.shrinking = shrink.finding.or(useless.finding).or(update.kept);
+    // That stranded workers go on being replaced is said for as long as it takes, because it is asked for by that.
+    let (progress, trouble) = match shrink.finding {
+        Some(finding) if finding.reason == Reason::Draining => (Some(finding), None),
+        finding => (None, finding),
+    };
+    plan.shrinking = trouble.or(useless.finding).or(progress).or(update.kept);
     plan.requeue_after = earlier(plan.requeue_after, pause.filter(|_| !waiting.is_empty()));
     plan.requeue_after = earlier(plan.requeue_after, shrink.requeue_after);
     plan.requeue_after = earlier(plan.requeue_after, earlier(useless.requeue_after, update.requeue_after));

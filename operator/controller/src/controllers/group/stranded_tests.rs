@@ -1,11 +1,13 @@
-use dask_operator_api::DrainIntent;
+use dask_operator_api::{DaskWorkerGroupStatus, DrainIntent};
 use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::controllers::group::testing::{
     at, cluster, failing, member, members, record, snapshot, without_workers,
 };
+use crate::controllers::group::{Inputs, WorkerAllocation};
 use crate::scheduler_link::testing::heard;
 use crate::scheduler_link::{Member, testing};
 
@@ -187,4 +189,26 @@ fn a_worker_that_stayed_fenced_is_replaced() {
     assert_eq!(names(&decide(vec![pod(1), pod(2)], &cluster(), &link, 1)), ["w-1"], "few at a time");
     let old = heard(Sample { taken: at(100), fenced: ["uid-1".into()].into(), ..testing::sample("second") });
     assert_eq!(names(&decide(vec![pod(1)], &cluster(), &old, 1)), [""; 0]);
+}
+
+/// The scheduler is asked for its workers as long as the status says so.
+#[test]
+fn while_one_drains_the_others_are_still_told_of() {
+    let intent = DrainIntent { reason: Reason::WorkerStranded, since: at(130) };
+    let going = PodRecord { drain: Some(Box::new(intent)), ..pod(1) };
+    let pods = vec![going, pod(2), pod(4)].into_iter().map(Arc::new).collect();
+    let snapshot = GroupSnapshot { cluster: Some(Arc::new(restarted_cluster())), ..snapshot(3, pods) };
+    let (status, link) = (DaskWorkerGroupStatus::default(), heard(sample(&[4])));
+    let inputs = Inputs {
+        template_hash: "",
+        status: &status,
+        link: &link,
+        standing: None,
+        allocation: WorkerAllocation::default(),
+        settling: None,
+        inherited: None,
+    };
+    let plan = crate::controllers::group::decide(&snapshot, &inputs, at(140));
+    assert_eq!(plan.mark, [], "one at a time");
+    assert_eq!(plan.shrinking.map(|finding| finding.reason), Some(Reason::WorkerStranded));
 }
