@@ -126,7 +126,7 @@ fn state_word(state: PodState) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Mutex;
 
     use dask_operator_api::{DaskCluster, Reason};
@@ -139,10 +139,10 @@ mod tests {
     use crate::settings::EventLevel;
     use crate::writer::Limits;
 
-    type Told = Arc<Mutex<Vec<(String, String, String)>>>;
+    pub(crate) type Told = Arc<Mutex<Vec<(String, String, String)>>>;
 
     /// A context without an API server, and the type, reason and action of its Events.
-    fn context() -> (Context, Told) {
+    pub(crate) fn context() -> (Context, Told) {
         let client = Client::new(
             service_fn(|_: http::Request<Body>| {
                 std::future::pending::<Result<http::Response<Body>, std::convert::Infallible>>()

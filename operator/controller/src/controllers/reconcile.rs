@@ -299,22 +299,5 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::writer::Target;
-
-    #[test]
-    fn only_the_object_itself_is_gone() {
-        let (group, key) = ("DaskWorkerGroup", ObjectKey::new("ns", "simple-default"));
-        let not_found = |kind: &'static str, key: &ObjectKey| {
-            let target = Target { verb: "patch", kind: kind.into(), key: key.clone() };
-            ReconcileError::Write(WriteError::NotFound { target, message: "not found".to_owned() })
-        };
-        assert!(not_found(group, &key).means_gone(group, &key));
-        assert!(!not_found("Pod", &key).means_gone(group, &key), "a pod of the same name");
-        assert!(!not_found(group, &key.sibling("other")).means_gone(group, &key));
-        let conflict =
-            WriteError::Conflict { target: Target { verb: "patch", kind: group.into(), key: key.clone() } };
-        assert!(!ReconcileError::Write(conflict).means_gone(group, &key));
-    }
-}
+#[path = "reconcile_tests.rs"]
+mod tests;
