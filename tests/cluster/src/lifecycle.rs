@@ -224,7 +224,7 @@ fn stop(state_dir: &Path) -> Result<(), Error> {
     process::kill_all(&process::all(state_dir), KILL_PATIENCE)?;
     let names = Names::of(state_dir);
     let hierarchy = Hierarchy::of_machine();
-    hierarchy.remove(&names.prefix(), KILL_PATIENCE)?;
+    hierarchy.remove_all(&names.prefix(), KILL_PATIENCE)?;
     hierarchy.restore()?;
     remove_network(state_dir, &names)
 }

@@ -19,7 +19,7 @@ finish() {
     if [ "$code" = 0 ]; then
         say "PASS"
     else
-        tell_state 2>&1 | head -c 60000
+        show_state 2>&1 | head -c 60000
         say "FAIL $step"
     fi
     sync
@@ -28,7 +28,7 @@ finish() {
 trap finish EXIT
 
 # For the log of a failure.
-tell_state() {
+show_state() {
     set +e
     kubectl get nodes,pods,daskclusters --all-namespaces --output wide --request-timeout=20s
     kubectl get events --all-namespaces --sort-by=.lastTimestamp --request-timeout=20s | tail -n 40
@@ -153,16 +153,25 @@ cat $work/settings-changed
 [ ! -s $work/settings-changed ]
 [ ! -e /srv/testbed/clusters/vm ]
 
-# As in a privileged container: a view of the control groups of its own, with processes in its root.
-begin "one node from inside a delegated group with processes"
-cat > $work/inside.sh << 'EOF'
+begin "one node in a container"
+cat > /srv/inside.sh << 'EOF'
 set -eu
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
 grep -q . /sys/fs/cgroup/cgroup.procs
 dask-testbed up --name inside --nodes 1
 dask-testbed down --name inside
-# The group is as it was: nothing in it but its processes.
+# The control group is as it was: nothing in it but its processes.
 [ -z "$(cat /sys/fs/cgroup/cgroup.subtree_control)" ]
 [ -z "$(find /sys/fs/cgroup -mindepth 1 -type d)" ]
 EOF
-systemd-run --scope --quiet --property Delegate=yes unshare --cgroup --mount sh $work/inside.sh
+if [ -x /usr/sbin/dockerd ]; then
+    # An image with nothing, and everything from the machine.
+    tar --create --files-from /dev/null | docker import - nothing > /dev/null
+    docker run --rm --privileged --cgroupns private --tmpfs /run --tmpfs /tmp \
+        --volume /usr:/usr --volume /usr/bin:/bin --volume /usr/sbin:/sbin --volume /usr/lib:/lib --volume /usr/lib64:/lib64 \
+        --volume /etc:/etc:ro --volume /payload:/payload --volume /srv:/srv --volume /var/tmp:/var/lib \
+        --env PATH --env DASK_TESTBED_DIR --env DASK_TESTBED_PATIENCE nothing sh /srv/inside.sh
+else
+    # What a privileged container is for control groups: a view of its own, with processes in its root.
+    systemd-run --scope --quiet --property Delegate=yes unshare --cgroup --mount \
+        sh -c 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && . /srv/inside.sh'
+fi

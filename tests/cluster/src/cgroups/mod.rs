@@ -165,16 +165,14 @@ impl Hierarchy {
     }
 
     /// Removes every group whose name starts with `prefix`, with all groups in it, once their processes are gone.
-    pub(crate) fn remove(&self, prefix: &str, patience: Duration) -> Result<(), Error> {
-        for root in self.roots() {
-            for path in groups_in(root, prefix) {
-                let gone = wait::until(patience, || remove_tree(&path).is_ok());
-                if !gone {
-                    return Err(Error::Busy { path, seconds: wait::patience(patience).as_secs() });
-                }
-            }
-        }
-        Ok(())
+    pub(crate) fn remove_all(&self, prefix: &str, patience: Duration) -> Result<(), Error> {
+        let groups = self.roots().into_iter().flat_map(|root| groups_in(root, prefix));
+        groups.into_iter().try_for_each(|path| remove(&path, patience))
+    }
+
+    /// Removes one group, with all groups in it, once their processes are gone.
+    pub(crate) fn remove(&self, group: &str, patience: Duration) -> Result<(), Error> {
+        self.roots().into_iter().try_for_each(|root| remove(&root.join(group), patience))
     }
 
     /// Puts the root back as it was found, once no node of any cluster is left.
@@ -212,6 +210,13 @@ fn groups_in(root: &Path, prefix: &str) -> Vec<PathBuf> {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
         .map(|entry| entry.path())
         .collect()
+}
+
+fn remove(path: &Path, patience: Duration) -> Result<(), Error> {
+    if wait::until(patience, || remove_tree(path).is_ok()) {
+        return Ok(());
+    }
+    Err(Error::Busy { path: path.to_owned(), seconds: wait::patience(patience).as_secs() })
 }
 
 /// The files of a control group cannot be removed, and need not be: children first, then the folder itself.
@@ -286,9 +291,19 @@ mod tests {
             create_in(root.path(), group).unwrap();
         }
         fs::create_dir_all(root.path().join("tb-1-node1/kubepods/pod")).unwrap();
-        hierarchy.remove("tb-1", Duration::ZERO).unwrap();
+        hierarchy.remove_all("tb-1", Duration::ZERO).unwrap();
         assert!(!root.path().join("tb-1-node1").exists());
         assert!(root.path().join("tb-2-node1").exists());
+    }
+
+    #[test]
+    fn end_of_the_first_node_leaves_the_tenth_alone() {
+        let root = tempfile::tempdir().unwrap();
+        for group in ["tb-node1", "tb-node10"] {
+            create_in(root.path(), group).unwrap();
+        }
+        Hierarchy::V2(root.path().to_owned()).remove("tb-node1", Duration::ZERO).unwrap();
+        assert!(!root.path().join("tb-node1").exists() && root.path().join("tb-node10").exists());
     }
 
     #[test]

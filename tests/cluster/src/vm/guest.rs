@@ -150,12 +150,12 @@ pub(super) fn run(release: Release, root: &Root, payload: &Path, scratch: &Path)
         path: PathBuf::from("qemu-system-x86_64"),
         source,
     })?;
-    let mut teller = Teller::default();
+    let mut script = Progress::default();
     let start = Instant::now();
     let ended = loop {
         // First whether it has ended: then nothing more can be said after the look.
         let ended = running.has_ended();
-        for line in teller.news(&fs::read(&progress).unwrap_or_default()) {
+        for line in script.new_lines(&fs::read(&progress).unwrap_or_default()) {
             tracing::info!("{release}: {line}");
         }
         if ended || start.elapsed() >= wait::patience(TIME_LIMIT) {
@@ -163,7 +163,7 @@ pub(super) fn run(release: Release, root: &Root, payload: &Path, scratch: &Path)
         }
         std::thread::sleep(Duration::from_millis(500));
     };
-    match verdict(&teller.said, ended) {
+    match verdict(&script.said, ended) {
         Ok(()) => {
             for log in [&console, &progress] {
                 // Nobody misses them.
@@ -177,14 +177,14 @@ pub(super) fn run(release: Release, root: &Root, payload: &Path, scratch: &Path)
 
 /// Finds the script's words for us in a log that grows.
 #[derive(Debug, Default)]
-struct Teller {
+struct Progress {
     read: usize,
     said: Vec<String>,
 }
 
-impl Teller {
-    /// What was said since the last look. A line without its end waits for it.
-    fn news(&mut self, log: &[u8]) -> Vec<String> {
+impl Progress {
+    /// What was said since the last call. A line without its end waits for it.
+    fn new_lines(&mut self, log: &[u8]) -> Vec<String> {
         let new = log.get(self.read..).unwrap_or_default();
         let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.read += whole;
@@ -219,11 +219,11 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_lines_of_the_script_are_told_and_each_once() {
-        let mut teller = Teller::default();
-        assert_eq!(teller.news(b"noise\nvm: 1 s: up\r\nvm: 2 s: lo"), ["1 s: up"]);
-        assert_eq!(teller.news(b"noise\nvm: 1 s: up\r\nvm: 2 s: load\n"), ["2 s: load"]);
-        assert_eq!(teller.said, ["1 s: up", "2 s: load"]);
+    fn only_whole_lines_of_the_script_count_and_each_once() {
+        let mut script = Progress::default();
+        assert_eq!(progress.new_lines(b"noise\nvm: 1 s: up\r\nvm: 2 s: lo"), ["1 s: up"]);
+        assert_eq!(progress.new_lines(b"noise\nvm: 1 s: up\r\nvm: 2 s: load\n"), ["2 s: load"]);
+        assert_eq!(progress.said, ["1 s: up", "2 s: load"]);
     }
 
     #[test]
