@@ -22,7 +22,8 @@ const WORKER_FILE: &str = "dask_operator_worker.py";
 const SCHEDULER_MODULE: &str = include_str!("../../../../runtime/telemetry/dask_operator_scheduler.py");
 const WORKER_MODULE: &str = include_str!("../../../../runtime/telemetry/dask_operator_worker.py");
 
-const VOLUME: &str = "dask-operator";
+/// Name of the volume that holds the modules in a pod.
+pub const VOLUME: &str = "dask-operator";
 const FOLDER: &str = "/etc/dask-operator";
 const SCHEDULER_PATH: &str = "/etc/dask-operator/dask_operator_scheduler.py";
 const WORKER_PATH: &str = "/etc/dask-operator/dask_operator_worker.py";

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::cluster_cache::records::{
-    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerPhase, RunnerRecord,
+    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerPhase, RunnerRecord, Startup,
 };
 use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot, LegacyWorker};
 use crate::controllers::job::testing::runner;
@@ -81,6 +81,7 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         problem: None,
         restarts: 0,
         last_termination: None,
+        startup: Startup::default(),
     }
 }
 
@@ -145,6 +146,7 @@ pub(crate) fn legacy(states: &[PodState]) -> LegacyWorker {
         replicas: i32::try_from(states.len()).unwrap(),
         telemetry: None,
         template_hash: None,
+        module_command: None,
         recreates: false,
         replica_failure: None,
     };
