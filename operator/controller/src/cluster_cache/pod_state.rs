@@ -1,19 +1,15 @@
 //! Where a pod is in its life and what is wrong with it, from its own status. Pure.
 
-use std::fmt::Write;
-
 use dask_operator_api::{Reason, labels};
 use jiff::{SignedDuration, Timestamp};
-
 
 use super::records::{PodProblem, PodState, Startup};
 use super::wire_pod::{ContainerStatus, PodCondition, PodStatus, Terminated, WireContainer, WirePod};
 use crate::pods::form::Image;
 use crate::pods::invocation::{Form, Role};
 use crate::pods::telemetry;
+use crate::words::quoted;
 
-/// Most bytes of the kubelet's, the scheduler's or a container's words that are quoted.
-const MAX_WORDS: usize = 400;
 /// Exit code of a shell that did not find the command.
 const COMMAND_NOT_FOUND: i32 = 127;
 /// A container that ran for so long is no crash loop; the kubelet starts its back-off afresh after the same time.
@@ -163,7 +159,11 @@ fn waits_without_a_word(pod: &WirePod, state: PodState) -> bool {
     state == PodState::Starting
         && pod.status.phase.as_deref() == Some("Pending")
         && pod.status.container_statuses.iter().all(ordinary)
-        && pod.status.init_container_statuses.iter().all(|c| !c.is_running() && (c.finished().is_some() || ordinary(c)))
+        && pod
+            .status
+            .init_container_statuses
+            .iter()
+            .all(|c| !c.is_running() && (c.finished().is_some() || ordinary(c)))
 }
 
 fn on_node_since(pod: &WirePod) -> Option<Timestamp> {
@@ -365,20 +365,6 @@ fn read_log(pod: &WirePod, container: &ContainerStatus, which: &str) -> String {
 fn without_back_off(words: &str) -> &str {
     let Some(rest) = words.strip_prefix("Back-off pulling image ") else { return words };
     rest.split_once("\": ErrImagePull: ").map_or("", |(_, cause)| cause)
-}
-
-/// `: words`, on one line and not too long; nothing when there are none.
-fn quoted(words: Option<&str>) -> String {
-    let mut quoted = String::new();
-    for word in words.unwrap_or_default().split_whitespace() {
-        let _ = write!(quoted, "{}{word}", if quoted.is_empty() { ": " } else { " " });
-    }
-    if quoted.len() > MAX_WORDS {
-        quoted.truncate(quoted.floor_char_boundary(MAX_WORDS));
-        quoted.push('…');
-    }
-    quoted.truncate(quoted.trim_end_matches('.').len());
-    quoted
 }
 
 #[cfg(test)]

@@ -117,6 +117,8 @@ pub struct RunnerRecord {
     pub ended: Option<Timestamp>,
     /// What is wrong with it, in words for a person.
     pub problem: Option<PodProblem>,
+    /// As [`Startup::waiting_since`].
+    pub waiting_since: Option<Timestamp>,
 }
 
 /// How far a runner is: the pod's own phase.
@@ -204,7 +206,8 @@ impl From<&Deployment> for DeploymentRecord {
             terminating: metadata.deletion_timestamp.is_some(),
             telemetry: annotation(labels::TELEMETRY),
             template_hash: annotation(labels::TEMPLATE_HASH),
-            module_command: annotation(labels::MODULE_COMMAND).and_then(|value| Image::from_annotation(&value)),
+            module_command: annotation(labels::MODULE_COMMAND)
+                .and_then(|value| Image::from_annotation(&value)),
             worker: metadata.labels.iter().flatten().any(|(key, value)| key == COMPONENT && value == WORKER),
             replicas: deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             recreates: strategy == Some("Recreate"),

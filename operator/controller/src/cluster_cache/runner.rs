@@ -27,6 +27,7 @@ pub(super) fn record(wire: &WirePod, pod: &PodRecord) -> RunnerRecord {
         started: started.or_else(|| status.accepted().filter(|_| phase != RunnerPhase::Pending)),
         ended: ended.filter(|_| phase.is_final()),
         problem: pod.problem.as_deref().cloned(),
+        waiting_since: pod.startup.waiting_since,
     }
 }
 

@@ -45,7 +45,11 @@ pub fn announcements(before: &[Condition], after: &[Condition]) -> Vec<Announcem
 fn explains_a_wait(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::Draining | Reason::WorkerProtected | Reason::DrainUnconfirmed | Reason::SchedulerOutdated
+        Reason::Draining
+            | Reason::WorkerProtected
+            | Reason::DrainUnconfirmed
+            | Reason::SchedulerOutdated
+            | Reason::ModulesNotLoaded
     )
 }
 

@@ -47,12 +47,16 @@ pub fn image_of_script(pod: &PodSpec, role: Role) -> Option<Image> {
     let runs_script = |container: &&Container| {
         invocation::of(container, role).is_some_and(|found| found.form == Form::Script)
     };
-    pod.containers.iter().find(runs_script).map(|container| Image::new(container.image.as_deref().unwrap_or_default()))
+    pod.containers
+        .iter()
+        .find(runs_script)
+        .map(|container| Image::new(container.image.as_deref().unwrap_or_default()))
 }
 
 /// Starts the command as a module in the containers of this image.
 pub fn use_module(pod: &mut PodSpec, role: Role, lacking: Image) {
-    let of_image = |container: &&mut Container| Image::new(container.image.as_deref().unwrap_or_default()) == lacking;
+    let of_image =
+        |container: &&mut Container| Image::new(container.image.as_deref().unwrap_or_default()) == lacking;
     for container in pod.containers.iter_mut().filter(of_image) {
         invocation::use_module(container, role);
     }

@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn values_of_options() {
-        let scheduler = container(&["dask", "scheduler", "--port", "1"], &["--port=2", "--portal", "3", "--port"]);
+        let scheduler =
+            container(&["dask", "scheduler", "--port", "1"], &["--port=2", "--portal", "3", "--port"]);
         assert_eq!(values(&scheduler, "--port").collect::<Vec<_>>(), ["1", "2"]);
     }
 

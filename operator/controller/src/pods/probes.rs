@@ -76,14 +76,17 @@ fn certain_port(container: &Container, service: &ServiceSpec) -> Option<i32> {
         return None;
     }
     let port = given("--port").map_or(Some(COMM_PORT), |port| port.parse().ok())?;
-    // Where the author declares another port, one of the two is not what it seems.
-    let declared = named_port(container, &[COMM_PORT_NAME]).or_else(|| service_target(service));
-    declared.is_none_or(|declared| declared == port).then_some(port).filter(|port| (1..=65_535).contains(port))
+    // Where the author declares another port, one of the two is not what it seems; where none, nobody asks for it.
+    let numbered = || container.ports.iter().flatten().any(|declared| declared.container_port == port);
+    let named = named_port(container, &[COMM_PORT_NAME]).or_else(|| service_target(service));
+    let declared = named.map_or_else(numbered, |declared| declared == port);
+    (declared && (1..=65_535).contains(&port)).then_some(port)
 }
 
 /// Whether variables or files that cannot be looked into may configure Dask.
 fn may_be_configured_elsewhere(container: &Container) -> bool {
-    let moves = |variable: &EnvVar| MOVING_VARIABLES.iter().any(|name| name.eq_ignore_ascii_case(&variable.name));
+    let moves =
+        |variable: &EnvVar| MOVING_VARIABLES.iter().any(|name| name.eq_ignore_ascii_case(&variable.name));
     container.env.iter().flatten().any(moves)
         || container.env_from.iter().flatten().next().is_some()
         || container.volume_mounts.iter().flatten().any(|mount| mount.mount_path.contains("dask"))
@@ -98,7 +101,8 @@ pub fn add_to_worker(pod: &mut PodSpec) {
     }
     let Some(port) = named_port(container, &DASHBOARD_PORT_NAMES) else { return };
     let given = |option: &'static str| invocation::values(container, option).last();
-    let address = given("--dashboard-address").map(|address| address.strip_prefix("0.0.0.0").unwrap_or(address));
+    let address =
+        given("--dashboard-address").map(|address| address.strip_prefix("0.0.0.0").unwrap_or(address));
     let listens = address.is_some_and(|address| address.trim_start_matches(':').parse() == Ok(port));
     let alone = given("--nworkers").or_else(|| given("--nprocs")).is_none_or(|count| count == "1");
     if !listens || !alone || invocation::words(container).any(|word| word == "--no-dashboard") {
@@ -114,7 +118,9 @@ pub fn add_to_worker(pod: &mut PodSpec) {
 
 fn named_port(container: &Container, names: &[&str]) -> Option<i32> {
     let mut ports = container.ports.iter().flatten();
-    ports.find(|port| port.name.as_deref().is_some_and(|name| names.contains(&name))).map(|port| port.container_port)
+    ports
+        .find(|port| port.name.as_deref().is_some_and(|name| names.contains(&name)))
+        .map(|port| port.container_port)
 }
 
 /// The number that the Service sends `tcp-comm` to. A name would be looked up in the container's ports, where

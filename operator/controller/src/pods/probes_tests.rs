@@ -74,10 +74,14 @@ fn no_probe_where_a_configuration_may_move_the_port(#[case] more: Value) {
 fn the_port_must_be_the_declared_one() {
     let service = |port: Value| json!({"ports": [{"name": "tcp-comm", "port": 80, "targetPort": port}]});
     let plain = json!({"name": "scheduler", "args": ["dask", "scheduler"]});
-    let asked = |container: Value, service: &Value| tcp_port(behind(container, service).startup_probe.as_ref());
+    let asked =
+        |container: Value, service: &Value| tcp_port(behind(container, service).startup_probe.as_ref());
     let usual = Some(IntOrString::Int(8786));
     assert_eq!(asked(plain.clone(), &service(json!(8786))), usual);
-    assert_eq!(asked(plain.clone(), &service(json!("tcp-comm"))), usual, "nothing else is declared");
+    assert_eq!(asked(plain.clone(), &service(json!("tcp-comm"))), None, "a name that no port has");
+    let numbered =
+        json!({"name": "scheduler", "args": ["dask", "scheduler"], "ports": [{"containerPort": 8786}]});
+    assert_eq!(asked(numbered, &json!({})), usual);
     assert_eq!(asked(plain.clone(), &service(json!(9000))), None);
     let ports = json!([{"name": "tcp-comm", "containerPort": 9000}]);
     let words = json!(["dask", "scheduler", "--port", "9000"]);
@@ -89,7 +93,8 @@ fn the_port_must_be_the_declared_one() {
 #[test]
 fn a_start_that_takes_long_is_spared_the_authors_liveness_probe() {
     let mut container = started_by(&[]);
-    container["command"] = json!(["sh", "-c", "echo installing; sleep 100; exec dask-scheduler --host 0.0.0.0"]);
+    container["command"] =
+        json!(["sh", "-c", "echo installing; sleep 100; exec dask-scheduler --host 0.0.0.0"]);
     container["livenessProbe"] = json!({
         "httpGet": {"path": "/health", "port": "http-dashboard"}, "initialDelaySeconds": 15, "periodSeconds": 20,
     });
@@ -143,7 +148,10 @@ fn the_container_that_runs_dask_gets_the_probe() {
 #[case::none(&["dask", "worker", "--dashboard-address", ":8788", "--no-dashboard"], false)]
 #[case::any(&["dask", "worker"], false)]
 #[case::script(&["sh", "-c", "sleep 9; dask worker", "--dashboard-address", ":8788"], false)]
-fn workers_get_readiness_only_where_the_dashboard_port_is_certain(#[case] words: &[&str], #[case] asked: bool) {
+fn workers_get_readiness_only_where_the_dashboard_port_is_certain(
+    #[case] words: &[&str],
+    #[case] asked: bool,
+) {
     let ports = json!([{"name": "http-dashboard", "containerPort": 8788}]);
     let container = worker(json!({"name": "worker", "args": words, "ports": ports}));
     let port = tcp_port(container.readiness_probe.as_ref());

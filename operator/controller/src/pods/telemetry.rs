@@ -26,7 +26,8 @@ const WORKER_MODULE: &str = include_str!("../../../../runtime/telemetry/dask_ope
 pub const VOLUME: &str = "dask-operator";
 const FOLDER: &str = "/etc/dask-operator";
 const SCHEDULER_PATH: &str = "/etc/dask-operator/dask_operator_scheduler.py";
-const WORKER_PATH: &str = "/etc/dask-operator/dask_operator_worker.py";
+/// Where the workers' module is in a pod.
+pub const WORKER_PATH: &str = "/etc/dask-operator/dask_operator_worker.py";
 /// Preloads of a scheduler whose command has no such flag.
 const SCHEDULER_PRELOAD: &str = "DASK_DISTRIBUTED__SCHEDULER__PRELOAD";
 
@@ -115,6 +116,16 @@ pub fn add_to_scheduler(pod: &mut PodSpec, cluster: &str) {
         return;
     }
     pod.volumes.get_or_insert_default().push(volume(cluster));
+}
+
+/// Why the workers of this pod cannot load their module, in words; `None` if they can.
+#[must_use]
+pub fn unloadable(pod: &PodSpec) -> Option<&'static str> {
+    if is_taken(pod) {
+        return Some("the pod has a volume \"dask-operator\" or a mount at /etc/dask-operator of its own");
+    }
+    let plain = pod.containers.iter().any(|container| is_plain(container, Role::Worker));
+    (!plain).then_some("no container's words are a plain `dask worker` command")
 }
 
 /// Lets the workers of this cluster and their nannies load their module, and gives them time to drain.

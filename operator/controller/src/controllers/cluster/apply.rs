@@ -1,22 +1,23 @@
 //! Carrying out the plan for a cluster.
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tracing::info;
 
 use super::build;
-use super::plan::ClusterPlan;
+use super::modules::{self, Stored};
+use super::plan::{ClusterPlan, RollCause, SchedulerWrites};
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
+use crate::controllers::announce::Announcement;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::refusal;
-use crate::pods::telemetry;
+use crate::pods::invocation::{self, Role};
 use crate::writer::{Creation, Lane, WriteError};
 
 /// What ends the writing early.
@@ -31,17 +32,28 @@ impl From<WriteError> for Stop {
     }
 }
 
-/// Writes what is planned; a refusal keeps what comes after it from being written, and is returned.
+/// What was refused.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Why the plan was not carried out to its end.
+    pub(super) obstacle: Option<Obstacle>,
+    /// What became of the ConfigMap, if it was to be stored.
+    pub(super) modules: Option<Stored>,
+}
+
+/// Writes what is planned; a refusal keeps what comes after it from being written, and is returned. That of the
+/// ConfigMap keeps nothing back but the modules.
 pub(super) async fn apply(
     ctx: &Context,
     cluster: &DaskCluster,
     plan: &ClusterPlan,
-) -> Result<Option<Obstacle>, WriteError> {
-    match write(ctx, cluster, plan).await {
-        Ok(()) => Ok(None),
-        Err(Stop::Obstacle(obstacle)) => Ok(Some(obstacle)),
-        Err(Stop::Error(error)) => refusal(error).map(Some),
-    }
+) -> Result<Applied, WriteError> {
+    let obstacle = match write(ctx, cluster, plan).await {
+        Ok(modules) => return Ok(Applied { obstacle: None, modules }),
+        Err(Stop::Obstacle(obstacle)) => obstacle,
+        Err(Stop::Error(error)) => refusal(error)?,
+    };
+    Ok(Applied { obstacle: Some(obstacle), modules: None })
 }
 
 /// Creates an object, or reads the one that has its name already: made by an earlier try whose reply was lost, or
@@ -64,13 +76,14 @@ where
 
 /// The Service and what runs behind it are made at the same time: an API server gives addresses to Services one after
 /// the other, so when many clusters come at once, that is what they wait for. The group comes after both.
-async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
+async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<Option<Stored>, Stop> {
     // To the end, also if the other one fails: a call that is under way is not broken off.
     let (service, scheduler) =
         tokio::join!(write_service(ctx, cluster, plan), write_scheduler(ctx, cluster, plan));
     service?;
-    scheduler?;
-    write_default_group(ctx, cluster, plan).await
+    let modules = scheduler?;
+    write_default_group(ctx, cluster, plan).await?;
+    Ok(modules)
 }
 
 async fn write_service(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
@@ -89,37 +102,60 @@ async fn write_service(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan)
     Ok(())
 }
 
-/// The ConfigMap that the pods mount, and the Deployment.
-async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
+/// The ConfigMap that the pods mount, and the Deployment: without modules, where there is no ConfigMap.
+async fn write_scheduler(
+    ctx: &Context,
+    cluster: &DaskCluster,
+    plan: &ClusterPlan,
+) -> Result<Option<Stored>, Stop> {
     let owner = ObjectKey::of(cluster);
     let key = &owner.scheduler();
     let (writer, cache) = (&ctx.writer, &ctx.cache);
-    if let Some(wanted) = &plan.config_map {
-        let existing = create(ctx, cluster, &**wanted).await?;
-        if !telemetry::is_current(existing.data.as_ref()) {
-            let patch = json!({"data": wanted.data});
-            writer.merge_patch::<ConfigMap>(&ObjectKey::of(&**wanted), &patch, Lane::Urgent).await?;
+    let stored = match &plan.config_map {
+        // A new cluster has none yet.
+        Some(wanted) => Some(modules::store(ctx, cluster, wanted, plan.scheduler.create.is_none()).await?),
+        None => None,
+    };
+    let SchedulerWrites { create: wanted, patch, roll } = match &stored {
+        Some(Stored::Missing(_)) => &plan.without_modules,
+        // Nothing is newer on the Deployment than what it remembers of the ConfigMap.
+        Some(Stored::Outdated(_)) if plan.scheduler.create.is_none() && plan.scheduler.roll.is_none() => {
+            &SchedulerWrites::default()
         }
-        info!(cluster = %owner, "preload modules stored");
-    }
-    if let Some(deployment) = &plan.deployment {
+        _ => &plan.scheduler,
+    };
+    if let Some(deployment) = wanted {
         let deployment = create(ctx, cluster, &**deployment).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %owner, deployment = %key.name, "scheduler deployment created");
     }
-    if let Some(patch) = &plan.deployment_patch {
+    if let Some(patch) = patch {
         let deployment: Deployment = writer.merge_patch(key, patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %owner, deployment = %key.name, "scheduler deployment updated");
     }
-    if let Some(roll) = &plan.roll {
+    if let Some(roll) = roll {
         let live: Deployment = writer.get(key, Lane::Urgent).await?;
         let patch = build::template_patch(&live, &roll.wanted);
         let deployment: Deployment = writer.merge_patch(key, &patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
-        info!(cluster = %owner, deployment = %key.name, "scheduler is made anew from its edited template");
+        info!(cluster = %owner, deployment = %key.name, cause = ?roll.cause, "scheduler is made anew");
+        if roll.cause == RollCause::CommandMissing {
+            ctx.announce(cluster, &command_replaced(cluster));
+        }
     }
-    Ok(())
+    Ok(stored)
+}
+
+fn command_replaced(cluster: &DaskCluster) -> Announcement {
+    let containers = &cluster.spec.scheduler.spec.containers;
+    let container = invocation::main_container(containers, Role::Scheduler);
+    let image = container.and_then(|container| container.image.as_deref()).unwrap_or_default();
+    let message = format!(
+        "image \"{image}\" has no command `dask-scheduler`, which distributed dropped in 2026.6: the scheduler is started \
+         by `python -m distributed.cli.dask_scheduler` instead; `dask scheduler` in the template does the same"
+    );
+    Announcement { reason: Reason::CommandReplaced, message, warning: false }
 }
 
 async fn write_default_group(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {

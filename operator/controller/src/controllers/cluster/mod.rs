@@ -5,14 +5,16 @@ pub mod build;
 mod decide;
 mod idle;
 mod incarnation;
+pub(crate) mod modules;
 mod plan;
 mod reconcile;
 mod runner;
+mod start;
 mod status;
 mod updating;
 
-pub use decide::{Inputs, decide};
-pub use plan::{ClusterPlan, SchedulerRoll};
+pub use decide::{Inputs, Modules, decide};
+pub use plan::{ClusterPlan, RollCause, SchedulerRoll, SchedulerWrites};
 pub use reconcile::run;
 pub use status::status;
 

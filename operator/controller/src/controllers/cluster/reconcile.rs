@@ -13,7 +13,9 @@ use tracing::info;
 use super::apply::apply;
 use super::decide::{Inputs, decide};
 use super::idle::{self, Idle};
+use super::modules::with_modules;
 use super::runner::with_runner;
+use super::start;
 use super::status::status;
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
@@ -30,6 +32,7 @@ pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: Cancell
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.cluster_obstacles.clear(key);
         ctx.cluster_status.forget(key);
+        ctx.starts.forget_cluster(key);
         ctx.backoff.reset("DaskCluster", key);
     };
     reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_cluster).await;
@@ -50,7 +53,10 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let generation = cluster.metadata.generation;
     let standing = ctx.cluster_obstacles.standing(&key, generation, now);
     let link = ctx.links.view(&key);
-    let inputs = Inputs { standing: standing.as_ref(), telemetry: ctx.settings.telemetry(), link: &link };
+    let start = start::observe(&ctx, &snapshot, now).await;
+    start.explain(&mut snapshot, now);
+    let inputs =
+        Inputs { standing: standing.as_ref(), form: start.form, modules: start.modules(), link: &link };
     let mut plan = decide(&snapshot, &inputs, now);
 
     // A new cluster shows at once that it was seen, before anything is made for it.
@@ -60,7 +66,12 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         before = first;
     }
     if !plan.is_empty() {
-        match apply(&ctx, &cluster, &plan).await? {
+        let applied = apply(&ctx, &cluster, &plan).await?;
+        if let Some(stored) = applied.modules {
+            plan.requeue_after =
+                plan.requeue_after.into_iter().chain(start::stored(&ctx, &key, &stored, now)).min();
+        }
+        match applied.obstacle {
             Some(obstacle) => {
                 let wait = ctx.cluster_obstacles.refused(&key, generation, obstacle.clone(), now);
                 plan.requeue_after = Some(wait);
@@ -69,10 +80,13 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
             None => ctx.cluster_obstacles.clear(&key),
         }
         snapshot = ctx.cache.cluster_snapshot(&key).unwrap_or(snapshot);
+        start.explain(&mut snapshot, now);
     }
     let next = status(&snapshot, &link, plan.obstacle.as_ref(), &before, now);
     // A job and its cluster have the same name.
     let next = with_runner(next, &snapshot, ctx.job_obstacles.last(&key).as_ref(), &before, now);
+    let refused = ctx.starts.module_refusals.last(&key).filter(|_| ctx.settings.telemetry().is_on());
+    let next = with_modules(next, &snapshot, refused.as_ref(), &before, now);
     let urgency = if next.phase == before.phase { Urgency::Routine } else { Urgency::Phase };
     let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, urgency).await?;
     let idle = idle::check(&cluster, &ctx.links.view(&key), Timestamp::now());
@@ -87,7 +101,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     // An object of an earlier owner is seen to go by its watch, unless it lost the labels that are watched.
     let again = plan.obstacle.filter(|obstacle| obstacle.reason == Reason::WaitingForDeletion);
     let again = again.map(|_| std::time::Duration::from_secs(10));
-    let requeue = plan.requeue_after.into_iter().chain(wait).chain(again).chain(idle).min();
+    let requeue =
+        plan.requeue_after.into_iter().chain(wait).chain(again).chain(idle).chain(start.look_again).min();
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
 }
 

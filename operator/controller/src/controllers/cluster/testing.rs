@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{build, updating};
-use crate::cluster_cache::records::{DeploymentRecord, PodProblem, PodRecord, PodState, ServiceRecord, Startup};
+use crate::cluster_cache::records::{
+    DeploymentRecord, PodProblem, PodRecord, PodState, ServiceRecord, Startup,
+};
 use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 use crate::pods::telemetry;
 

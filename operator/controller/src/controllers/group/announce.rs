@@ -4,6 +4,7 @@ use dask_operator_api::Reason;
 use tracing::info;
 
 use super::decide::GroupPlan;
+use super::misfits::Misfit;
 use super::removal::{Cause, Removal};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::snapshot::GroupSnapshot;
@@ -30,6 +31,7 @@ enum Departure {
     TooMany,
     Outdated,
     Stranded,
+    Misfit(Misfit),
 }
 
 /// Tells of changes of size, but not of the first filling of a group: every cluster starts with one.
@@ -70,6 +72,13 @@ fn news(snapshot: &GroupSnapshot, plan: &GroupPlan) -> Vec<Announcement> {
         );
         tell(Reason::WorkerStranded, message);
     }
+    for misfit in [Misfit::CommandMissing, Misfit::ModulesMissing] {
+        let names = names(Departure::Misfit(misfit));
+        if !names.is_empty() {
+            let (reason, message) = misfit.told(&group.spec.worker.spec, &listed(&names));
+            tell(reason, message);
+        }
+    }
     let outdated = names(Departure::Outdated);
     if !outdated.is_empty() {
         let message =
@@ -93,6 +102,7 @@ fn departure_of(removal: &Removal, snapshot: &GroupSnapshot) -> Departure {
     match (&removal.cause, pod.and_then(|pod| pod.drain.as_ref()).map(|intent| intent.reason)) {
         (Cause::Failed, _) => Departure::Failed,
         (Cause::Stranded, _) => Departure::Stranded,
+        (Cause::Misfit(misfit), _) => Departure::Misfit(*misfit),
         (Cause::Outdated, _) | (_, Some(Reason::TemplateChanged)) => Departure::Outdated,
         _ => Departure::TooMany,
     }

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::failures;
+use super::misfits::{MisfitWorker, misfits};
 use super::relabel::{Relabel, relabel};
 use super::removal::{Finding, Marking, Removal};
 use super::shrink::{Situation, shrink};
@@ -123,15 +124,24 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     };
     let (lost, look_again) = stranded(&snapshot.members, cluster, inputs.link, now);
     let lost: Vec<_> = lost.into_iter().filter(|_| fits).collect();
-    let staying = shrink.staying.saturating_sub(update.remove.len() + lost.len());
+    let mut misfits = misfits(snapshot, now);
+    misfits.retain(|misfit| {
+        [&shrink.remove, &update.remove, &lost].iter().all(|removals| !is_among(removals, &misfit.pod))
+    });
+    let unmarked = misfits.iter().filter(|misfit| misfit.pod.is_live() && misfit.pod.drain.is_none()).count();
+    let misfits: Vec<_> = misfits.iter().map(MisfitWorker::removal).collect();
+    let staying = shrink.staying.saturating_sub(update.remove.len() + lost.len() + unmarked);
     let pause = plan.failures.as_ref().and_then(|failures| until(failures.retry_after.0, now));
     let waits = |worker: &PodRecord| {
         staying < desired && pause.is_some() && worker.drain.is_none() && failures::slows_down(worker, now)
     };
-    let (waiting, done): (Vec<_>, Vec<_>) =
-        workers.iter().filter(|worker| worker.state == PodState::Failed).partition(|worker| waits(worker));
+    let (waiting, done): (Vec<_>, Vec<_>) = workers
+        .iter()
+        .filter(|worker| worker.state == PodState::Failed && !is_among(&misfits, worker))
+        .partition(|worker| waits(worker));
 
     plan.remove.extend(done.into_iter().map(|worker| Removal::of_ended(worker)));
+    plan.remove.extend(misfits);
     plan.remove.extend(shrink.remove);
     plan.remove.extend(update.remove);
     plan.mark = shrink.mark;

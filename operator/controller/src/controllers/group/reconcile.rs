@@ -16,6 +16,7 @@ use super::build::{WorkerTemplate, template_hash};
 use super::decide::{GroupPlan, Inputs, decide};
 use super::removal::Removal;
 use super::status::{Told, status};
+use super::{modules, start};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::cluster_cache::snapshot::GroupSnapshot;
@@ -23,6 +24,7 @@ use crate::context::Context;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::Urgency;
+use crate::pods::form::PodForm;
 
 /// How soon to decide again after something had changed before it could be written: its watch shows it by then.
 const CHANGED_PAUSE: Duration = Duration::from_millis(500);
@@ -35,6 +37,7 @@ pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: Can
         ctx.group_status.forget(key);
         ctx.ordinals.forget(key);
         ctx.group_edits.forget(key);
+        ctx.starts.workers.forget(key);
         ctx.backoff.reset("DaskWorkerGroup", key);
     };
     reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_group).await;
@@ -42,12 +45,14 @@ pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: Can
 
 async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = ObjectKey::of(&*group);
-    let Some(snapshot) = ctx.cache.group_snapshot(&key) else { return Ok(Action::await_change()) };
+    let Some(mut snapshot) = ctx.cache.group_snapshot(&key) else { return Ok(Action::await_change()) };
+    let now = reconcile::now();
+    let start = start::observe(&ctx, &snapshot, &key, now).await;
+    start.waiting.explain(&mut snapshot.members.workers, now);
     let group = &snapshot.members.group;
     if group.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let now = reconcile::now();
     let uid = group.uid().unwrap_or_default();
     let before =
         ctx.group_status.newest(&key, &uid, resource_version(&group.metadata), group.status.as_ref());
@@ -71,7 +76,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
         return Ok(Action::requeue(wait));
     }
     ctx.ordinals.give(&key, &uid, &plan.create);
-    let refused = create_workers(&ctx, &key, &snapshot, &plan, now).await?;
+    let refused = create_workers(&ctx, &key, &snapshot, &plan, start.form, now).await?;
     let obstacle = refused.map(|(obstacle, wait)| {
         plan.requeue_after = plan.requeue_after.into_iter().chain([wait]).min();
         obstacle
@@ -91,7 +96,8 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     }
 
     // What deleting a failed pod would lose is written down before.
-    let current = ctx.cache.group_snapshot(&key).unwrap_or_else(|| snapshot.clone());
+    let mut current = ctx.cache.group_snapshot(&key).unwrap_or_else(|| snapshot.clone());
+    start.waiting.explain(&mut current.members.workers, now);
     let told = Told {
         obstacle: obstacle.as_ref(),
         failures: plan.failures.as_ref(),
@@ -99,6 +105,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
         template_hash: &template_hash,
     };
     let next = status(&current, &told, &known, now);
+    let next = modules::with_modules(next, group, ctx.settings.telemetry(), &before, now);
     let urgent = plan.remove.iter().any(Removal::is_failed) && next.failures != before.failures;
     let urgency = if urgent { Urgency::AtOnce } else { Urgency::AfterWorkers };
     let wait = write_status(&ctx, &ctx.group_status, &**group, &before, next, urgency).await?;
@@ -119,6 +126,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
         .into_iter()
         .chain(wait)
         .chain(again)
+        .chain(start.waiting.look_again)
         .min()
         .map_or_else(Action::await_change, Action::requeue))
 }
@@ -128,6 +136,7 @@ async fn create_workers(
     key: &ObjectKey,
     snapshot: &GroupSnapshot,
     plan: &GroupPlan,
+    form: PodForm,
     now: jiff::Timestamp,
 ) -> Result<Option<(Obstacle, Duration)>, ReconcileError> {
     let (Some(cluster), Ok(name)) = (&snapshot.cluster, key.name.parse::<GroupName>()) else {
@@ -137,7 +146,7 @@ async fn create_workers(
         return Ok(None);
     }
     let group = &snapshot.members.group;
-    let template = WorkerTemplate::new(group, &name, cluster, ctx.settings.telemetry())?;
+    let template = WorkerTemplate::new(group, &name, cluster, form)?;
     let (created, refused) = apply::create(ctx, key, &template, &plan.create).await?;
     info!(group = %key, created, wanted = plan.create.len(), refused = refused.is_some(), "workers created");
     let Some(obstacle) = refused else {

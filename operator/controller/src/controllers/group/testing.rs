@@ -159,6 +159,7 @@ pub(crate) fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnap
         cluster: Some(Arc::new(cluster())),
         scheduler_pods: vec![Arc::new(PodRecord { ordinal: None, ..record(0, PodState::Ready) })],
         runner: None,
+        modules_stored: true,
         unanswered: std::collections::BTreeSet::new(),
     }
 }
