@@ -24,6 +24,7 @@ mod rbac;
 mod rest;
 mod samples;
 mod stale_cache;
+mod starts;
 mod takeover;
 mod updates;
 mod worker_failure;

@@ -1,5 +1,6 @@
 //! What the pods of schedulers and workers have in common, one concern a file.
 
+pub mod dashboard;
 pub mod env;
 pub mod form;
 pub mod invocation;

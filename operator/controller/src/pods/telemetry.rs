@@ -37,7 +37,11 @@ const DRAIN_SECONDS: &str = "DASK_OPERATOR_DRAIN_SECONDS";
 const DEFAULT_DRAIN: i64 = 20;
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: i64 = 30;
-/// The module ends 8 s after the drain's time at the latest; Dask and the kubelet need some, too.
+/// Seconds after the drain's time by which the module has ended.
+#[cfg(test)]
+const MODULE_ENDS: i64 = 8;
+/// What the drain's time leaves of the grace period: the module ends 8 s after it at the latest; Dask and the kubelet
+/// need some, too.
 const CLOSING: i64 = 15;
 
 /// Whether pods get the modules.

@@ -13,6 +13,8 @@ use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::counts::group_counts;
+use crate::pods::dashboard;
+use crate::pods::invocation::{Role, main_container};
 use crate::scheduler_link::{LinkView, reachability};
 
 /// What a check found: the condition's status, reason and message.
@@ -195,10 +197,12 @@ fn scheduler_status(
     let (id, started_at) = incarnation::identity(previous, link);
     let address = scheduler_address(&snapshot.cluster);
     let service = &snapshot.cluster.spec.scheduler.service;
+    let containers = &snapshot.cluster.spec.scheduler.spec.containers;
     let pod = scheduler_pod(snapshot);
     SchedulerStatus {
         address: Some(address.to_string()),
-        dashboard: port_named(service, &["http-dashboard", "dashboard"]).map(|port| address.dashboard(port)),
+        dashboard: port_named(service, &["http-dashboard", "dashboard"])
+            .map(|port| dashboard::url(&address, port, main_container(containers, Role::Scheduler))),
         pod: pod.map(|pod| pod.name.to_string()),
         restarts: pod.map_or(0, |pod| pod.restarts),
         id,

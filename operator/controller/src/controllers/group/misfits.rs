@@ -74,7 +74,7 @@ impl Misfit {
                 Reason::CommandReplaced,
                 format!(
                     "image \"{image}\" has no command `dask-worker`, which distributed dropped in 2026.6: workers are \
-                     started by `python -m distributed.cli.dask_worker` instead ({names} are replaced); `dask worker` in \
+                     started by `python -m distributed.cli.dask_worker` instead (replaced: {names}); `dask worker` in \
                      the template does the same"
                 ),
             ),
