@@ -32,6 +32,9 @@ pub const TEMPLATE_HASH: &str = "kubernetes.dask.org/template-hash";
 pub const METADATA_HASH: &str = "kubernetes.dask.org/metadata-hash";
 /// Annotation on the scheduler's Deployment: digest of the preload modules that the cluster's `ConfigMap` holds.
 pub const TELEMETRY: &str = "kubernetes.dask.org/telemetry";
+/// Annotation on a worker pod and on the scheduler's Deployment: digest of the image whose `dask-worker` or
+/// `dask-scheduler` is started as a Python module, because the image lacks the command.
+pub const MODULE_COMMAND: &str = "kubernetes.dask.org/module-command";
 /// Annotation on a default group: keys of the labels and annotations of the DaskCluster that were last handed on to it.
 pub const PROPAGATED_KEYS: &str = "kubernetes.dask.org/propagated-keys";
 /// Annotation on the cluster of a job: generation of the job's spec that it was made from.

@@ -155,6 +155,15 @@ pub enum Reason {
 
     /// Objects that the Python operator had made were taken over.
     TakenOver,
+
+    /// A command that the image lacks is started as a Python module instead.
+    CommandReplaced,
+    /// The preload modules are there for every pod that is made.
+    ModulesStored,
+    /// Pods run without the preload modules, because of what the user wrote.
+    ModulesNotLoaded,
+    /// A job's main container ended, and another one keeps its pod, and so the job, from ending.
+    RunnerKeptOpen,
 }
 
 impl Reason {
@@ -197,6 +206,9 @@ impl Reason {
                 | Self::RunnerStarted
                 | Self::JobSucceeded
                 | Self::TakenOver
+                | Self::CommandReplaced
+                | Self::ModulesStored
+                | Self::ModulesNotLoaded
         )
     }
 }

@@ -9,11 +9,11 @@ use kube::Resource;
 use crate::backoff::Backoff;
 use crate::cluster_cache::ClusterCache;
 use crate::cluster_cache::records::PodState;
-use crate::controllers::Obstacles;
 use crate::controllers::announce::Announcement;
 use crate::controllers::cluster::ClusterRefusals;
 use crate::controllers::group::{Edits, Ordinals, Progress};
 use crate::controllers::status_writer::StatusMemory;
+use crate::controllers::{Obstacles, Starts};
 use crate::events::{Event, EventSink, EventType};
 use crate::leader::Leadership;
 use crate::scheduler_link::SchedulerLinks;
@@ -64,6 +64,8 @@ pub struct Context {
     pub job_status: StatusMemory<DaskJobStatus>,
     /// The last written status of each autoscaler.
     pub autoscaler_status: StatusMemory<DaskAutoscalerStatus>,
+    /// What is remembered of how pods start.
+    pub starts: Starts,
 }
 
 impl Context {
@@ -178,6 +180,7 @@ pub(crate) mod tests {
             job_obstacles: Obstacles::default(),
             job_status: StatusMemory::default(),
             autoscaler_status: StatusMemory::default(),
+            starts: Starts::default(),
         };
         (context, told)
     }

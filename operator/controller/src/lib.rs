@@ -20,4 +20,5 @@ pub mod scheduler_link;
 pub mod settings;
 pub mod telemetry;
 pub mod web;
+mod words;
 pub mod writer;

@@ -31,6 +31,7 @@ mod samples;
 mod services;
 mod stale_cache;
 mod stamps;
+mod starts;
 mod takeover;
 mod updates;
 mod worker_failure;

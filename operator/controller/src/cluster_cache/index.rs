@@ -116,6 +116,7 @@ impl Index {
             cluster: self.clusters.get(&cluster).cloned(),
             scheduler_pods: self.pods.schedulers_of(&cluster),
             runner: self.pods.runner(&cluster.runner()).cloned(),
+            modules_stored: self.deployments.get(&cluster.scheduler()).is_some_and(|d| d.telemetry.is_some()),
             unanswered: self.unanswered.get(key).cloned().unwrap_or_default(),
             members,
         })
@@ -264,6 +265,14 @@ impl Index {
                     wakes.groups.insert(group.clone());
                     self.wake_cluster(cluster_of(group, object), wakes);
                 }
+            }
+            let stored = |record: &Option<Arc<DeploymentRecord>>| {
+                record.as_ref().is_some_and(|record| record.telemetry.is_some())
+            };
+            if stored(&change.before) != stored(&change.after)
+                && let Some(cluster) = change.key.name.strip_suffix("-scheduler")
+            {
+                wakes.groups.extend(self.groups_of(&change.key.sibling(cluster)));
             }
             self.scheduler_part_changed([change], wakes);
         }

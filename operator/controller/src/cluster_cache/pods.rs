@@ -64,6 +64,7 @@ impl PodEntry {
             problem: life.problem.map(Box::new),
             restarts: life.restarts,
             last_termination: life.last_termination.map(Box::new),
+            startup: life.startup,
         };
         let role = match metadata.component.as_deref() {
             Some(labels::SCHEDULER) if metadata.is_scheduler() => Role::Scheduler,

@@ -10,6 +10,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::pods::form::Image;
+
 /// A pod of a Dask cluster. Thousands are kept, so it is small.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodRecord {
@@ -50,6 +52,21 @@ pub struct PodRecord {
     /// How a container that was restarted had ended, in words that name the pod; kept while the pod is well
     /// again, so that a restart does not go unseen.
     pub last_termination: Option<Box<PodProblem>>,
+    /// In which form it was made, and what is known of its start.
+    pub startup: Startup,
+}
+
+/// In which form a pod was made, and what is known of its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Startup {
+    /// Whether it mounts the preload modules.
+    pub modules: bool,
+    /// The image for whose lack of a command the pod was made with the Python module.
+    pub module_command: Option<Image>,
+    /// Its Dask container ended, or cannot start, because this image lacks the command `dask-scheduler` or `dask-worker`.
+    pub command_missing: Option<Image>,
+    /// Since when it is on its node without a container that ever ran, and nothing in its status says why.
+    pub waiting_since: Option<Timestamp>,
 }
 
 impl PodRecord {
@@ -110,6 +127,8 @@ pub struct RunnerRecord {
     pub ended: Option<Timestamp>,
     /// What is wrong with it, in words for a person.
     pub problem: Option<PodProblem>,
+    /// As [`Startup::waiting_since`].
+    pub waiting_since: Option<Timestamp>,
 }
 
 /// How far a runner is: the pod's own phase.
@@ -150,6 +169,8 @@ pub struct DeploymentRecord {
     pub telemetry: Option<String>,
     /// Digest of the scheduler's template that it was made from; `None` on one of the Python operator.
     pub template_hash: Option<String>,
+    /// The image for whose lack of a command the scheduler is started as a Python module.
+    pub module_command: Option<Image>,
     /// Whether it is a worker of the Python operator, by its label `dask.org/component`.
     pub worker: bool,
     /// `status.replicas`: its pods, whether they can be told from others or not.
@@ -200,6 +221,8 @@ impl From<&Deployment> for DeploymentRecord {
             pod_labels: template.and_then(|template| template.labels.clone()).filter(|_| !worker),
             telemetry: annotation(labels::TELEMETRY),
             template_hash: annotation(labels::TEMPLATE_HASH),
+            module_command: annotation(labels::MODULE_COMMAND)
+                .and_then(|value| Image::from_annotation(&value)),
             worker,
             replicas: deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             recreates: strategy == Some("Recreate"),
@@ -260,7 +283,8 @@ mod tests {
     fn metadata() -> Value {
         json!({
             "name": "c-scheduler", "namespace": "ns", "uid": "u", "resourceVersion": "9",
-            "annotations": {labels::TELEMETRY: "t", labels::TEMPLATE_HASH: "h"},
+            "annotations": {labels::TELEMETRY: "t", labels::TEMPLATE_HASH: "h",
+                            labels::MODULE_COMMAND: Image::new("dask:1").to_annotation()},
             "ownerReferences": [
                 {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "other"},
                 {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "cluster", "controller": true},
@@ -287,6 +311,7 @@ mod tests {
             terminating: false,
             telemetry: Some("t".to_owned()),
             template_hash: Some("h".to_owned()),
+            module_command: Some(Image::new("dask:1")),
             worker: false,
             replicas: 0,
             recreates: true,

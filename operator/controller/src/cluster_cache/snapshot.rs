@@ -110,6 +110,8 @@ pub struct GroupSnapshot {
     pub scheduler_pods: Vec<Arc<PodRecord>>,
     /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
     pub runner: Option<Arc<RunnerRecord>>,
+    /// Whether the ConfigMap with the preload modules was stored, so that pods can mount it.
+    pub modules_stored: bool,
     /// Ordinals whose creation was sent but never answered: the pod may or may not exist.
     pub unanswered: BTreeSet<i64>,
 }

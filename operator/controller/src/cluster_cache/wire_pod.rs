@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::records::resource_version;
+use crate::pods::invocation::{self, Invocation, Role};
 
 /// A pod, as far as it is read.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -62,6 +63,12 @@ pub struct WirePodSpec {
     /// The node it was given to.
     pub node_name: Option<String>,
     scheduling_gates: Vec<SchedulingGate>,
+    /// `Always`, `OnFailure` or `Never`; without, `Always`.
+    pub restart_policy: Option<String>,
+    /// Its containers.
+    pub containers: Vec<WireContainer>,
+    /// Its volumes.
+    pub volumes: Vec<WireVolume>,
 }
 
 impl WirePodSpec {
@@ -70,12 +77,51 @@ impl WirePodSpec {
     pub fn has_gate(&self, name: &str) -> bool {
         self.scheduling_gates.iter().any(|gate| gate.name == name)
     }
+
+    /// The container that runs Dask: the one with a Dask command, else the first.
+    #[must_use]
+    pub fn main_container(&self, role: Role) -> Option<&WireContainer> {
+        let runs_dask = |container: &&WireContainer| container.invocation(role).is_some();
+        self.containers.iter().find(runs_dask).or_else(|| self.containers.first())
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct SchedulingGate {
     name: String,
+}
+
+/// A container of a pod's spec, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireContainer {
+    /// Name.
+    pub name: String,
+    /// Image.
+    pub image: String,
+    command: Vec<String>,
+    args: Vec<String>,
+    /// The container's own, which wins over the pod's.
+    pub restart_policy: Option<String>,
+    /// Rules by which it is restarted for some exit codes; not looked into.
+    pub restart_policy_rules: Option<IgnoredAny>,
+}
+
+impl WireContainer {
+    /// The Dask command that it runs, if its words are one.
+    #[must_use]
+    pub fn invocation(&self, role: Role) -> Option<Invocation> {
+        invocation::find(self.command.iter().chain(&self.args).map(String::as_str), role)
+    }
+}
+
+/// A volume of a pod's spec, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WireVolume {
+    /// Name.
+    pub name: String,
 }
 
 /// Status of a pod, as far as it is read.
@@ -282,6 +328,8 @@ pub struct WireMeta {
     pub metadata_hash: Option<String>,
     /// Annotation `kubernetes.dask.org/drain`.
     pub drain: Option<String>,
+    /// Annotation `kubernetes.dask.org/module-command`.
+    pub module_command: Option<String>,
 }
 
 impl WireMeta {
@@ -361,6 +409,8 @@ struct RawAnnotations {
     metadata_hash: Option<String>,
     #[serde(rename = "kubernetes.dask.org/drain")]
     drain: Option<String>,
+    #[serde(rename = "kubernetes.dask.org/module-command")]
+    module_command: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -406,6 +456,7 @@ impl From<RawMeta> for WireMeta {
             template_hash: annotations.template_hash,
             metadata_hash: annotations.metadata_hash,
             drain: annotations.drain,
+            module_command: annotations.module_command,
         }
     }
 }
@@ -459,7 +510,8 @@ mod tests {
     fn the_names_of_labels_and_annotations_are_the_apis() {
         let pod: WirePod = serde_json::from_value(json!({"metadata": {
             "labels": {labels::CLUSTER_NAME: "c", labels::WORKER_GROUP_NAME: "g", labels::COMPONENT: "worker"},
-            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::METADATA_HASH: "m", labels::DRAIN: "d"},
+            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::METADATA_HASH: "m", labels::DRAIN: "d",
+                labels::MODULE_COMMAND: "i"},
         }}))
         .unwrap();
         assert_eq!(pod.metadata.cluster.as_deref(), Some("c"));
@@ -469,6 +521,7 @@ mod tests {
         assert_eq!(pod.metadata.template_hash.as_deref(), Some("h"));
         assert_eq!(pod.metadata.metadata_hash.as_deref(), Some("m"));
         assert_eq!(pod.metadata.drain.as_deref(), Some("d"));
+        assert_eq!(pod.metadata.module_command.as_deref(), Some("i"));
     }
 
     fn scheduler(change: impl FnOnce(&mut Value)) -> WireMeta {

@@ -86,7 +86,11 @@ pub fn milestones_of_job(before: &DaskJobStatus, after: &DaskJobStatus) -> Vec<A
 fn explains_a_wait(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::Draining | Reason::WorkerProtected | Reason::DrainUnconfirmed | Reason::SchedulerOutdated
+        Reason::Draining
+            | Reason::WorkerProtected
+            | Reason::DrainUnconfirmed
+            | Reason::SchedulerOutdated
+            | Reason::ModulesNotLoaded
     )
 }
 

@@ -7,10 +7,14 @@ pub mod autoscaler;
 pub mod cluster;
 pub mod counts;
 pub mod group;
+pub mod inquiries;
 pub mod job;
 pub mod obstacle;
 pub mod reconcile;
+pub mod starts;
 pub mod status_writer;
 pub mod takeover;
+pub mod waiting;
 
 pub use obstacle::{Obstacle, Obstacles};
+pub use starts::Starts;

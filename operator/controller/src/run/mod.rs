@@ -16,10 +16,10 @@ pub use client::{ClientError, Clients, clients};
 use crate::backoff::Backoff;
 use crate::cluster_cache::ClusterCache;
 use crate::context::Context;
-use crate::controllers::Obstacles;
 use crate::controllers::cluster::ClusterRefusals;
 use crate::controllers::group::{Edits, Ordinals, Progress};
 use crate::controllers::status_writer::StatusMemory;
+use crate::controllers::{Obstacles, Starts};
 use crate::events::{EventSettings, EventSink};
 use crate::leader::{Election, Leadership, LeaseLocation, Timing};
 use crate::preflight::{Findings, Inspections};
@@ -133,6 +133,7 @@ pub fn start(clients: Clients, settings: Settings, shutdown: CancellationToken) 
         job_obstacles: Obstacles::default(),
         job_status: StatusMemory::default(),
         autoscaler_status: StatusMemory::default(),
+        starts: Starts::default(),
     });
     let (inspections, findings) = Inspections::new(client.clone(), &context.settings);
     let heartbeat = Heartbeat::default();

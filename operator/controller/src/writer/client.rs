@@ -87,7 +87,7 @@ impl Debug for Writer {
 }
 
 /// Why a call failed, before it is known what that means for the caller.
-enum Failure {
+pub(super) enum Failure {
     AlreadyExists(Target),
     Error(WriteError),
 }
@@ -304,7 +304,7 @@ impl Writer {
 
     /// Makes one call when its turn comes, and only then its request, so that what waits takes no memory. `operation`
     /// is what kube's own client calls it, for layers that select requests by it.
-    async fn call<R: DeserializeOwned>(
+    pub(super) async fn call<R: DeserializeOwned>(
         &self,
         target: Target,
         lane: Lane,
@@ -410,12 +410,12 @@ fn created<K>(result: Result<K, Failure>) -> Result<Creation<K>, WriteError> {
     }
 }
 
-fn target<K: Resource<DynamicType = ()>>(verb: &'static str, key: &ObjectKey) -> Target {
+pub(super) fn target<K: Resource<DynamicType = ()>>(verb: &'static str, key: &ObjectKey) -> Target {
     let kind: Cow<'static, str> = K::kind(&());
     Target { verb, kind, key: key.clone() }
 }
 
-fn requests<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> Request {
+pub(super) fn requests<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> Request {
     Request::new(K::url_path(&(), Some(&key.namespace)))
 }
 

@@ -1,22 +1,23 @@
 //! Carrying out the plan for a cluster.
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tracing::info;
 
 use super::build;
-use super::plan::{ClusterPlan, Part, PartObstacle};
+use super::modules::{self, Stored};
+use super::plan::{ClusterPlan, Part, PartObstacle, RollCause, SchedulerWrites};
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
+use crate::controllers::announce::Announcement;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::refusal;
-use crate::pods::telemetry;
+use crate::pods::invocation::{self, Role};
 use crate::writer::{Creation, Lane, WriteError};
 
 /// What ends the writing of a part early.
@@ -42,6 +43,8 @@ pub(super) struct Applied {
     pub(super) changed: bool,
     /// The first failure that is worth another try soon.
     pub(super) failure: Option<WriteError>,
+    /// What became of the ConfigMap, if it was to be stored. That it is refused keeps nothing back but the modules.
+    pub(super) modules: Option<Stored>,
 }
 
 impl Applied {
@@ -67,7 +70,12 @@ impl Applied {
     fn join(mut self, other: Self) -> Self {
         self.written.extend(other.written);
         self.refused.extend(other.refused);
-        Self { changed: self.changed || other.changed, failure: self.failure.or(other.failure), ..self }
+        Self {
+            changed: self.changed || other.changed,
+            failure: self.failure.or(other.failure),
+            modules: self.modules.or(other.modules),
+            ..self
+        }
     }
 }
 
@@ -121,48 +129,66 @@ async fn write_service(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan)
     Ok(())
 }
 
-/// The ConfigMap that the pods mount, then the Deployment.
+/// The ConfigMap that the pods mount, then the Deployment: without modules, where there is no ConfigMap.
 async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Applied {
     let mut applied = Applied::default();
-    if applied.note(Part::ConfigMap, write_config_map(ctx, cluster, plan).await) {
-        applied.note(Part::Deployment, write_deployment(ctx, cluster, plan).await);
+    if let Some(wanted) = &plan.config_map {
+        // A new cluster has none yet.
+        match modules::store(ctx, cluster, wanted, plan.scheduler.create.is_none()).await {
+            Ok(stored) => applied.modules = Some(stored),
+            Err(error) => {
+                applied.note(Part::ConfigMap, Err(error.into()));
+                return applied;
+            }
+        }
     }
+    let nothing = SchedulerWrites::default();
+    let writes = match &applied.modules {
+        Some(Stored::Missing(_)) => &plan.without_modules,
+        // Nothing is newer on the Deployment than what it remembers of the ConfigMap.
+        Some(Stored::Outdated(_)) if plan.scheduler.create.is_none() && plan.scheduler.roll.is_none() => &nothing,
+        _ => &plan.scheduler,
+    };
+    applied.note(Part::Deployment, write_deployment(ctx, cluster, writes).await);
     applied
 }
 
-async fn write_config_map(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
-    let Some(wanted) = &plan.config_map else { return Ok(()) };
-    let existing = create(ctx, cluster, &**wanted).await?;
-    if !telemetry::is_current(existing.data.as_ref()) {
-        let patch = json!({"data": wanted.data});
-        ctx.writer.merge_patch::<ConfigMap>(&ObjectKey::of(&**wanted), &patch, Lane::Urgent).await?;
-    }
-    info!(cluster = %ObjectKey::of(cluster), "preload modules stored");
-    Ok(())
-}
-
-async fn write_deployment(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
+async fn write_deployment(ctx: &Context, cluster: &DaskCluster, writes: &SchedulerWrites) -> Result<(), Stop> {
     let owner = ObjectKey::of(cluster);
     let key = &owner.scheduler();
     let (writer, cache) = (&ctx.writer, &ctx.cache);
-    if let Some(deployment) = &plan.deployment {
+    if let Some(deployment) = &writes.create {
         let deployment = create(ctx, cluster, &**deployment).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %owner, deployment = %key.name, "scheduler deployment created");
     }
-    if let Some(patch) = &plan.deployment_patch {
+    if let Some(patch) = &writes.patch {
         let deployment: Deployment = writer.merge_patch(key, patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %owner, deployment = %key.name, "scheduler deployment updated");
     }
-    if let Some(roll) = &plan.roll {
+    if let Some(roll) = &writes.roll {
         let live: Deployment = writer.get(key, Lane::Urgent).await?;
         let patch = build::template_patch(&live, &roll.wanted);
         let deployment: Deployment = writer.merge_patch(key, &patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
-        info!(cluster = %owner, deployment = %key.name, "scheduler is made anew from its edited template");
+        info!(cluster = %owner, deployment = %key.name, cause = ?roll.cause, "scheduler is made anew");
+        if roll.cause == RollCause::CommandMissing {
+            ctx.announce(cluster, &command_replaced(cluster));
+        }
     }
     Ok(())
+}
+
+fn command_replaced(cluster: &DaskCluster) -> Announcement {
+    let containers = &cluster.spec.scheduler.spec.containers;
+    let container = invocation::main_container(containers, Role::Scheduler);
+    let image = container.and_then(|container| container.image.as_deref()).unwrap_or_default();
+    let message = format!(
+        "image \"{image}\" has no command `dask-scheduler`, which distributed dropped in 2026.6: the scheduler is started \
+         by `python -m distributed.cli.dask_scheduler` instead; `dask scheduler` in the template does the same"
+    );
+    Announcement { reason: Reason::CommandReplaced, message, warning: false }
 }
 
 async fn write_default_group(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {

@@ -11,12 +11,13 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::build;
-use super::plan::{ClusterPlan, Part, PartObstacle, SchedulerRoll};
-use super::updating;
-use crate::cluster_cache::records::ServiceRecord;
+use super::plan::{ClusterPlan, Part, PartObstacle, RollCause, SchedulerRoll};
+use super::{modules, updating};
+use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::obstacle::StandingRefusal;
+use crate::pods::form::PodForm;
 use crate::pods::telemetry::{self, Telemetry};
 use crate::scheduler_link::LinkView;
 use crate::writer::diff;
@@ -29,10 +30,21 @@ const IDLE_POLL: Duration = Duration::from_secs(5);
 pub struct Inputs<'a> {
     /// Parts whose writes were refused and are not to be tried again yet.
     pub standing: &'a [(Part, StandingRefusal)],
-    /// Whether pods get the preload modules.
-    pub telemetry: Telemetry,
+    /// The form in which the scheduler is made, if nothing stands against it.
+    pub form: PodForm,
+    /// What is known of the ConfigMap that pods mount.
+    pub modules: Modules<'a>,
     /// What is known from the scheduler.
     pub link: &'a LinkView,
+}
+
+/// What is known of the ConfigMap with the preload modules, besides what the Deployment remembers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Modules<'a> {
+    /// Its creation, or update, was refused and is not to be tried again yet.
+    pub refused: Option<&'a StandingRefusal>,
+    /// It was looked for and is not there.
+    pub vanished: bool,
 }
 
 /// Decides what to write for a cluster.
@@ -116,17 +128,30 @@ fn decide_deployment(
     now: Timestamp,
     plan: &mut ClusterPlan,
 ) {
-    let (cluster, telemetry) = (&*snapshot.cluster, inputs.telemetry);
+    let cluster = &*snapshot.cluster;
+    let Modules { refused, vanished } = inputs.modules;
+    let build = |telemetry: bool| {
+        let form = PodForm { telemetry: Telemetry::new(telemetry), ..inputs.form };
+        Box::new(build::scheduler_deployment(cluster, name, form))
+    };
+    let wants_modules = inputs.form.telemetry.is_on();
+    plan.requeue_after = refused.filter(|_| wants_modules).map(|refused| refused.wait);
     let Some(live) = snapshot.deployment.as_deref() else {
-        plan.config_map = telemetry.is_on().then(|| Box::new(telemetry::config_map(cluster)));
-        plan.deployment = Some(Box::new(build::scheduler_deployment(cluster, name, telemetry)));
+        let telemetry = wants_modules && refused.is_none();
+        plan.scheduler.create = Some(build(telemetry));
+        if telemetry {
+            plan.config_map = Some(Box::new(telemetry::config_map(cluster)));
+            plan.without_modules.create = Some(build(false));
+        }
         return;
     };
     if live.terminating {
+        plan.requeue_after = None;
         return;
     }
     if live.owner_uid.as_deref() != cluster.metadata.uid.as_deref() {
         name_taken(plan, Part::Deployment, &live.name, live.owner_uid.as_deref());
+        plan.requeue_after = None;
         return;
     }
     let mut patch = json!({});
@@ -134,25 +159,67 @@ fn decide_deployment(
         // Made by dask-kubernetes; changing the strategy alone restarts nothing.
         patch["spec"]["strategy"] = json!({"type": "Recreate", "rollingUpdate": null});
     }
-    // The ConfigMap is not watched: the Deployment remembers what it holds.
-    if telemetry.is_on() && live.telemetry.as_deref() != Some(telemetry::modules_digest()) {
-        plan.config_map = Some(Box::new(telemetry::config_map(cluster)));
-        patch["metadata"]["annotations"][TELEMETRY] = json!(telemetry::modules_digest());
-    }
     if live.template_hash.is_none() {
         // Adopted as it is: only later edits count.
         if let Some(hash) = updating::scheduler_hash(cluster) {
             patch["metadata"]["annotations"][TEMPLATE_HASH] = json!(hash);
         }
-    } else if updating::is_outdated(live, cluster) {
-        if updating::may_restart(snapshot, inputs.link, now) {
-            let wanted = Box::new(build::scheduler_deployment(cluster, name, telemetry));
-            plan.roll = Some(SchedulerRoll { wanted });
-        } else if cluster.spec.update_policy().scheduler() == SchedulerUpdate::WhenIdle {
-            plan.requeue_after = Some(IDLE_POLL);
-        }
     }
-    plan.deployment_patch = patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch);
+    // The ConfigMap is not watched: the Deployment remembers what it holds.
+    let current = live.telemetry.as_deref() == Some(telemetry::modules_digest()) && !vanished;
+    let store = wants_modules && !current && refused.is_none();
+    let mountable = wants_modules && (store || (live.telemetry.is_some() && !vanished));
+    let roll = |telemetry: bool| {
+        roll_cause(snapshot, inputs, telemetry, now)
+            .map(|cause| SchedulerRoll { wanted: build(telemetry), cause })
+    };
+    plan.scheduler.roll = roll(mountable);
+    if store {
+        plan.config_map = Some(Box::new(telemetry::config_map(cluster)));
+        let mut without = patch.clone();
+        if live.telemetry.is_some() {
+            without["metadata"]["annotations"][TELEMETRY] = Value::Null;
+        }
+        patch["metadata"]["annotations"][TELEMETRY] = json!(telemetry::modules_digest());
+        plan.without_modules.patch = non_empty(without);
+        plan.without_modules.roll = roll(false);
+    }
+    plan.scheduler.patch = non_empty(patch);
+    if plan.scheduler.roll.is_none()
+        && updating::is_outdated(live, cluster)
+        && cluster.spec.update_policy().scheduler() == SchedulerUpdate::WhenIdle
+    {
+        plan.requeue_after = plan.requeue_after.into_iter().chain([IDLE_POLL]).min();
+    }
+}
+
+/// Why the scheduler is to be made anew now, with or without modules.
+fn roll_cause(
+    snapshot: &ClusterSnapshot,
+    inputs: &Inputs,
+    telemetry: bool,
+    now: Timestamp,
+) -> Option<RollCause> {
+    let live = snapshot.deployment.as_deref()?;
+    if updating::is_outdated(live, &snapshot.cluster) && updating::may_restart(snapshot, inputs.link, now) {
+        return Some(RollCause::Edited);
+    }
+    let mut pods = snapshot.scheduler_pods.iter().filter(|pod| pod.state != PodState::Terminating);
+    // Nothing of it runs, so nothing is lost, whatever the policy for edits is.
+    if snapshot.scheduler_pods.iter().any(|pod| pod.running) {
+        return None;
+    }
+    let lacks =
+        |pod: &PodRecord| pod.startup.command_missing.is_some_and(|image| Some(image) == inputs.form.lacking);
+    if live.module_command.is_none() && pods.clone().any(|pod| lacks(pod)) {
+        return Some(RollCause::CommandMissing);
+    }
+    let hangs = |pod: &PodRecord| pod.startup.modules && modules::has_waited(pod, now);
+    (!telemetry && pods.any(|pod| hangs(pod))).then_some(RollCause::ModulesMissing)
+}
+
+fn non_empty(patch: Value) -> Option<Value> {
+    patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch)
 }
 
 fn decide_default_group(

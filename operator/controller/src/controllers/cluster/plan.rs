@@ -51,12 +51,10 @@ pub struct ClusterPlan {
     pub service: Option<Box<Service>>,
     /// Merge patch of the existing Service.
     pub service_patch: Option<Value>,
-    /// The Deployment is created.
-    pub deployment: Option<Box<Deployment>>,
-    /// Merge patch of the existing Deployment.
-    pub deployment_patch: Option<Value>,
-    /// The pod template of the existing Deployment is replaced, which restarts the scheduler.
-    pub roll: Option<SchedulerRoll>,
+    /// What is done to the Deployment.
+    pub scheduler: SchedulerWrites,
+    /// The same where the ConfigMap of this plan is refused and there is none: pods that mount it would not start.
+    pub without_modules: SchedulerWrites,
     /// The default group is created.
     pub default_group: Option<Box<DaskWorkerGroup>>,
     /// Merge patch of the existing default group.
@@ -67,11 +65,43 @@ pub struct ClusterPlan {
     pub requeue_after: Option<Duration>,
 }
 
-/// A scheduler that is made anew from an edited template.
+/// The writes of the scheduler's Deployment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SchedulerWrites {
+    /// The Deployment is created.
+    pub create: Option<Box<Deployment>>,
+    /// Merge patch of the existing Deployment.
+    pub patch: Option<Value>,
+    /// The pod template of the existing Deployment is replaced, which restarts the scheduler.
+    pub roll: Option<SchedulerRoll>,
+}
+
+impl SchedulerWrites {
+    /// Whether nothing is to be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.create.is_none() && self.patch.is_none() && self.roll.is_none()
+    }
+}
+
+/// A scheduler that is made anew.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SchedulerRoll {
     /// The Deployment as it would be created.
     pub wanted: Box<Deployment>,
+    /// Why.
+    pub cause: RollCause,
+}
+
+/// Why a scheduler is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RollCause {
+    /// Its template was edited.
+    Edited,
+    /// Its image lacks the command that the template runs.
+    CommandMissing,
+    /// Its modules cannot be mounted, so it never started.
+    ModulesMissing,
 }
 
 impl ClusterPlan {
@@ -82,9 +112,7 @@ impl ClusterPlan {
             Part::Cluster => false,
             Part::Service => self.service.is_some() || self.service_patch.is_some(),
             Part::ConfigMap => self.config_map.is_some(),
-            Part::Deployment => {
-                self.deployment.is_some() || self.deployment_patch.is_some() || self.roll.is_some()
-            }
+            Part::Deployment => !self.scheduler.is_empty(),
             Part::DefaultGroup => self.default_group.is_some() || self.default_group_patch.is_some(),
         }
     }
@@ -95,11 +123,12 @@ impl ClusterPlan {
             Part::Cluster => {}
             Part::Service => (self.service, self.service_patch) = (None, None),
             Part::ConfigMap => {
-                // What mounts it, and what notes that it is up to date.
-                (self.config_map, self.deployment, self.deployment_patch) = (None, None, None);
+                // Without it pods are made without modules.
+                self.config_map = None;
+                self.scheduler = std::mem::take(&mut self.without_modules);
             }
             Part::Deployment => {
-                (self.deployment, self.deployment_patch, self.roll) = (None, None, None);
+                (self.scheduler, self.without_modules) = (SchedulerWrites::default(), SchedulerWrites::default());
             }
             Part::DefaultGroup => (self.default_group, self.default_group_patch) = (None, None),
         }

@@ -14,9 +14,11 @@ use tracing::info;
 use super::apply::{Applied, apply};
 use super::decide::{Inputs, decide};
 use super::idle::{self, Idle};
+use super::modules::with_modules;
 use super::plan::PartObstacle;
 use super::runner::with_runner;
 use super::service;
+use super::start;
 use super::status::status;
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
@@ -41,6 +43,7 @@ pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: Cancell
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.cluster_refusals.forget(key);
         ctx.cluster_status.forget(key);
+        ctx.starts.forget_cluster(key);
         ctx.backoff.reset("DaskCluster", key);
     };
     reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_cluster).await;
@@ -60,7 +63,9 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         ctx.cluster_status.newest(&key, &uid, resource_version(&cluster.metadata), cluster.status.as_ref());
     let standing = ctx.cluster_refusals.standing(&key, &cluster.metadata, Instant::now());
     let link = ctx.links.view(&key, cluster.metadata.uid.as_deref());
-    let inputs = Inputs { standing: &standing, telemetry: ctx.settings.telemetry(), link: &link };
+    let start = start::observe(&ctx, &snapshot, now).await;
+    start.explain(&mut snapshot, now);
+    let inputs = Inputs { standing: &standing, form: start.form, modules: start.modules(), link: &link };
     let mut plan = decide(&snapshot, &inputs, now);
 
     // A new cluster shows at once that it was seen, before anything is made for it.
@@ -72,6 +77,10 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let mut applied = Applied::default();
     if !plan.is_empty() {
         applied = apply(&ctx, &cluster, &plan).await;
+        if let Some(stored) = &applied.modules {
+            let wait = start::stored(&ctx, &cluster, stored);
+            plan.requeue_after = plan.requeue_after.into_iter().chain(wait).min();
+        }
         for part in applied.written.iter().filter(|part| plan.writes(**part)) {
             ctx.cluster_refusals.written(*part, &key);
         }
@@ -81,10 +90,13 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
         plan.obstacles.extend(refused);
         plan.obstacles.sort_by_key(|obstacle| obstacle.part);
         snapshot = ctx.cache.cluster_snapshot(&key).unwrap_or(snapshot);
+        start.explain(&mut snapshot, now);
     }
     let next = status(&snapshot, &link, &plan.obstacles, &before, now);
     // A job and its cluster have the same name.
     let next = with_runner(next, &snapshot, ctx.job_obstacles.last(&key).as_ref(), &before, now);
+    let refused = ctx.starts.module_refusals.last(&key).filter(|_| ctx.settings.telemetry().is_on());
+    let next = with_modules(next, &snapshot, refused.as_ref(), &before, now);
     let urgency = if next.phase == before.phase { Urgency::Routine } else { Urgency::Phase };
     let unproven = service::is_unproven(&next).then_some(UNPROVEN_SERVICE);
     let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, urgency).await?;
@@ -105,7 +117,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let going = |obstacle: &PartObstacle| obstacle.obstacle.reason == Reason::WaitingForDeletion;
     let again = plan.obstacles.iter().any(going).then_some(GOING);
     let changed = applied.changed.then_some(CHANGED);
-    let requeue = [plan.requeue_after, wait, again, changed, unproven, idle].into_iter().flatten().min();
+    let waits = [plan.requeue_after, wait, again, changed, unproven, idle, start.look_again];
+    let requeue = waits.into_iter().flatten().min();
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
 }
 

@@ -14,6 +14,8 @@ use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::counts::group_counts;
+use crate::pods::dashboard;
+use crate::pods::invocation::{Role, main_container};
 use crate::scheduler_link::{LinkView, reachability};
 
 /// What a check found: the condition's status, reason and message.
@@ -99,9 +101,8 @@ pub(super) fn scheduler_pod(snapshot: &ClusterSnapshot) -> Option<&PodRecord> {
 fn scheduler_finding(snapshot: &ClusterSnapshot, link: &LinkView, obstacles: &[PartObstacle]) -> Finding {
     let in_the_way = |part| match part {
         Part::Cluster | Part::Service | Part::Deployment => true,
-        // Without it the Deployment is not made; one that is there needs no newer one.
-        Part::ConfigMap => snapshot.deployment.is_none(),
-        Part::DefaultGroup => false,
+        // Of the ConfigMap the condition ModulesReady tells: pods run without it.
+        Part::ConfigMap | Part::DefaultGroup => false,
     };
     obstacle_finding(obstacles.iter().filter(|obstacle| in_the_way(obstacle.part)))
         .or_else(|| pod_problem(snapshot))
@@ -220,10 +221,12 @@ fn scheduler_status(
 ) -> SchedulerStatus {
     let (id, started_at) = incarnation::identity(previous, link);
     let address = scheduler_address(&snapshot.cluster);
+    let containers = &snapshot.cluster.spec.scheduler.spec.containers;
     let pod = scheduler_pod(snapshot);
     SchedulerStatus {
         address: Some(address.to_string()),
-        dashboard: dashboard_port(&snapshot.cluster.spec.scheduler).map(|port| address.dashboard(port)),
+        dashboard: dashboard_port(&snapshot.cluster.spec.scheduler)
+            .map(|port| dashboard::url(&address, port, main_container(containers, Role::Scheduler))),
         pod: pod.map(|pod| pod.name.to_string()),
         restarts: pod.map_or(0, |pod| pod.restarts),
         id,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{build, updating};
 use crate::cluster_cache::records::{
-    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerRecord, ServiceRecord,
+    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerRecord, ServiceRecord, Startup,
 };
 use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 use crate::pods::telemetry;
@@ -115,6 +115,7 @@ pub(crate) fn deployment() -> DeploymentRecord {
         owner_uid: Some("cluster-uid".into()),
         terminating: false,
         template_hash: updating::scheduler_hash(&cluster("simple")),
+        module_command: None,
         telemetry: Some(telemetry::modules_digest().to_owned()),
         worker: false,
         replicas: 1,
@@ -144,6 +145,7 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         problem: None,
         restarts: 0,
         last_termination: None,
+        startup: Startup::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use dask_operator_api::{ConditionType, DaskWorkerGroup, DaskWorkerGroupStatus, R
 use tracing::info;
 
 use super::decide::GroupPlan;
+use super::misfits::Misfit;
 use super::progress::SizeChange;
 use super::removal::{Cause, Removal};
 use crate::cluster_cache::ObjectKey;
@@ -33,6 +34,7 @@ enum Departure {
     Outdated,
     Stranded,
     Fenced,
+    Misfit(Misfit),
 }
 
 /// Tells of each obstacle once. The change of condition `WorkersReady` tells of the one that it is about; `next` is the
@@ -145,6 +147,13 @@ fn news(snapshot: &GroupSnapshot, plan: &GroupPlan) -> Vec<Announcement> {
         );
         tell(Reason::WorkerReplaced, message);
     }
+    for misfit in [Misfit::CommandMissing, Misfit::ModulesMissing] {
+        let names = names(Departure::Misfit(misfit));
+        if !names.is_empty() {
+            let (reason, message) = misfit.told(&snapshot.members.group.spec.worker.spec, &listed(&names));
+            tell(reason, message);
+        }
+    }
     let outdated = names(Departure::Outdated);
     if !outdated.is_empty() {
         let message =
@@ -164,6 +173,7 @@ fn departure_of(removal: &Removal, snapshot: &GroupSnapshot) -> Departure {
         (Cause::Failed, _) => Departure::Failed,
         (_, Some(Reason::WorkerStranded)) => Departure::Stranded,
         (_, Some(Reason::WorkerReplaced)) => Departure::Fenced,
+        (Cause::Misfit(misfit), _) => Departure::Misfit(*misfit),
         (Cause::Outdated, _) | (_, Some(Reason::TemplateChanged)) => Departure::Outdated,
         _ => Departure::TooMany,
     }

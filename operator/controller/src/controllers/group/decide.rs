@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::failures;
 use super::inherited::Settled;
 use super::known::Known;
+use super::misfits::{MisfitWorker, misfits};
 use super::relabel::{Relabel, relabel};
 use super::removal::{Finding, Marking, Removal};
 use super::shrink::{Situation, shrink};
@@ -148,15 +149,24 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
         }
         _ => Update::default(),
     };
-    let staying = shrink.staying.saturating_sub(update.remove.len());
+    let mut misfits = misfits(snapshot, now);
+    misfits.retain(|misfit| {
+        [&shrink.remove, &update.remove].iter().all(|removals| !is_among(removals, &misfit.pod))
+    });
+    let unmarked = misfits.iter().filter(|misfit| misfit.pod.is_live() && misfit.pod.drain.is_none()).count();
+    let misfits: Vec<_> = misfits.iter().map(MisfitWorker::removal).collect();
+    let staying = shrink.staying.saturating_sub(update.remove.len() + unmarked);
     let pause = plan.failures.as_ref().and_then(|failures| until(failures.retry_after.0, now));
     let waits = |worker: &PodRecord| {
         staying < desired && pause.is_some() && worker.drain.is_none() && failures::slows_down(worker, now)
     };
-    let (waiting, done): (Vec<_>, Vec<_>) =
-        workers.iter().filter(|worker| worker.state == PodState::Failed).partition(|worker| waits(worker));
+    let (waiting, done): (Vec<_>, Vec<_>) = workers
+        .iter()
+        .filter(|worker| worker.state == PodState::Failed && !is_among(&misfits, worker))
+        .partition(|worker| waits(worker));
 
     plan.remove.extend(done.into_iter().map(|worker| Removal::of_ended(worker)));
+    plan.remove.extend(misfits);
     plan.remove.extend(shrink.remove);
     plan.remove.extend(update.remove);
     plan.mark = shrink.mark;
@@ -272,6 +282,10 @@ fn silence(snapshot: &GroupSnapshot, status: &DaskWorkerGroupStatus, now: Timest
     let created = members.group.metadata.creation_timestamp.as_ref().filter(|_| is_new)?;
     let wait = until(created.0 + PATIENCE, now).filter(|wait| *wait <= PATIENCE + CLOCK_SKEW)?;
     Some(wait.min(PATIENCE))
+}
+
+fn is_among(removals: &[Removal], pod: &PodRecord) -> bool {
+    removals.iter().any(|removal| *removal.uid == *pod.uid)
 }
 
 /// The cluster that the group's workers belong to, or why there is none.

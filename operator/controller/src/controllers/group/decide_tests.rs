@@ -2,8 +2,10 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
+use crate::cluster_cache::records::Startup;
 use crate::controllers::group::removal::{Cause, Object};
 use crate::controllers::group::testing::{self, at, cluster, failed, marked, record, running, worker};
+use crate::pods::form::Image;
 use crate::scheduler_link::LinkFailure;
 
 const UNLIMITED: WorkerAllocation = WorkerAllocation { batch_size: None, delay: Duration::ZERO };
@@ -401,4 +403,28 @@ proptest! {
         let ordinals: std::collections::BTreeSet<_> = workers.iter().map(|w| w.ordinal).collect();
         prop_assert_eq!(ordinals.len(), workers.len());
     }
+}
+
+/// A worker that ended because its image lacks the command.
+fn lacking(ordinal: i64, state: PodState) -> Arc<PodRecord> {
+    let startup = Startup { command_missing: Some(Image::new("dask")), ..Startup::default() };
+    Arc::new(PodRecord { startup, ..record(ordinal, state) })
+}
+
+#[test]
+fn workers_that_lack_their_command_are_replaced_at_once_and_say_nothing_of_the_template() {
+    for state in [PodState::Starting, PodState::Failed] {
+        let snapshot = snapshot(3, vec![lacking(1, state), lacking(2, state), worker(3, PodState::Ready)]);
+        let plan = plan(&snapshot);
+        assert_eq!(names(&plan), ["w-1", "w-2"]);
+        assert_eq!(plan.create, [4, 5]);
+        assert_eq!(plan.failures, None);
+    }
+}
+
+#[test]
+fn a_worker_that_lacks_its_command_and_is_one_too_many_goes_once() {
+    let plan = plan(&snapshot(1, vec![lacking(1, PodState::Starting), worker(2, PodState::Ready)]));
+    assert_eq!(plan.remove.len(), 1);
+    assert!(plan.create.is_empty() && plan.mark.is_empty());
 }

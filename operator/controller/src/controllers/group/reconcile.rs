@@ -20,6 +20,8 @@ use super::inherited::{Settled, WorkerMetadata};
 use super::removal::Removal;
 use super::status::{Told, status};
 use super::steps::Steps;
+use super::modules;
+use super::start::{self, Start};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::cluster_cache::snapshot::GroupSnapshot;
@@ -27,6 +29,7 @@ use crate::context::Context;
 use crate::controllers::obstacle::{Obstacle, Purpose};
 use crate::controllers::reconcile::{self, ReconcileError, refusal, write_status};
 use crate::controllers::status_writer::Urgency;
+use crate::pods::form::PodForm;
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: CancellationToken) {
@@ -37,6 +40,7 @@ pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: Can
         ctx.ordinals.forget(key);
         ctx.progress.forget(key);
         ctx.group_edits.forget(key);
+        ctx.starts.workers.forget(key);
         ctx.backoff.reset("DaskWorkerGroup", key);
     };
     reconcile::run(store, triggers, ctx, shutdown, forget, reconcile_group).await;
@@ -48,6 +52,7 @@ struct Group<'a> {
     key: &'a ObjectKey,
     uid: &'a str,
     snapshot: &'a GroupSnapshot,
+    start: &'a Start,
     settled: Option<Settled>,
     template_hash: String,
     /// The newest status.
@@ -59,13 +64,16 @@ struct Group<'a> {
 
 async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = ObjectKey::of(&*group);
-    let Some(snapshot) = ctx.cache.group_snapshot(&key) else { return Ok(Action::await_change()) };
+    let Some(mut snapshot) = ctx.cache.group_snapshot(&key) else { return Ok(Action::await_change()) };
     let object = snapshot.members.group.clone();
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
     let uid = object.uid().unwrap_or_default();
-    let group = Group::new(&ctx, &key, &uid, &snapshot)?;
+    let now = reconcile::now();
+    let start = start::observe(&ctx, &snapshot, &key, now).await;
+    start.waiting.explain(&mut snapshot.members.workers, now);
+    let group = Group::new(&ctx, &key, &uid, &snapshot, &start, now)?;
     let mut plan = group.decide();
     let mut steps = Steps::new(&ctx.group_obstacles, &key, &object.metadata, Instant::now());
 
@@ -79,7 +87,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
     } else if !steps.is_gone() {
         group.apply(&mut plan, &mut steps).await?;
     }
-    if let Some(wait) = plan.requeue_after {
+    for wait in plan.requeue_after.into_iter().chain(start.waiting.look_again) {
         steps.look_again(wait);
     }
     Ok(steps.end()?.map_or_else(Action::await_change, Action::requeue))
@@ -91,6 +99,8 @@ impl<'a> Group<'a> {
         key: &'a ObjectKey,
         uid: &'a str,
         snapshot: &'a GroupSnapshot,
+        start: &'a Start,
+        now: Timestamp,
     ) -> Result<Self, ReconcileError> {
         let group = &snapshot.members.group;
         let before =
@@ -106,7 +116,7 @@ impl<'a> Group<'a> {
             ctx.group_obstacles.cleared(key, Purpose::Relabel);
         }
         let template_hash = template_hash(group)?;
-        Ok(Self { ctx, key, uid, snapshot, settled, template_hash, before, known, now: reconcile::now() })
+        Ok(Self { ctx, key, uid, snapshot, start, settled, template_hash, before, known, now })
     }
 
     fn decide(&self) -> GroupPlan {
@@ -180,7 +190,7 @@ impl<'a> Group<'a> {
         if plan.create.is_empty() {
             return Ok(());
         }
-        let template = WorkerTemplate::new(group, &name, cluster, ctx.settings.telemetry())?;
+        let template = WorkerTemplate::new(group, &name, cluster, self.start.form)?;
         let newest = WorkerMetadata::of(group, cluster).digest();
         // They have the newest labels, and are not to be given those again that have stood for longer.
         let counted = self.settled.as_ref().map_or(&newest, |settled| &settled.digest);
@@ -203,7 +213,8 @@ impl<'a> Group<'a> {
     /// written down, or can be kept only by this process.
     async fn write_status(&self, plan: &GroupPlan, steps: &mut Steps<'_>) -> bool {
         let (ctx, key) = (self.ctx, self.key);
-        let current = ctx.cache.group_snapshot(key).unwrap_or_else(|| self.snapshot.clone());
+        let mut current = ctx.cache.group_snapshot(key).unwrap_or_else(|| self.snapshot.clone());
+        self.start.waiting.explain(&mut current.members.workers, self.now);
         let obstacles = self.obstacles(plan);
         let told = Told {
             obstacles: &obstacles,
@@ -211,8 +222,9 @@ impl<'a> Group<'a> {
             shrinking: plan.shrinking.as_ref(),
             template_hash: &self.template_hash,
         };
-        let next = status(&current, &told, &self.known, self.now);
         let group = &self.snapshot.members.group;
+        let next = status(&current, &told, &self.known, self.now);
+        let next = modules::with_modules(next, group, ctx.settings.telemetry(), &self.before, self.now);
         let standing = ctx.group_obstacles.standing(key, &group.metadata, Purpose::Status, Instant::now());
         let shown = standing.is_none().then_some(&next);
         announce::announce_obstacles(ctx, group, &self.before, shown, &obstacles);

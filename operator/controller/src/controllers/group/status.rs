@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dask_operator_api::{
     ConditionType, Conditions, DaskWorkerGroupStatus, GroupName, Reason, WorkerFailures,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
@@ -17,6 +17,9 @@ use crate::cluster_cache::snapshot::{Awaited, GroupMembers, GroupSnapshot};
 use crate::controllers::Obstacle;
 use crate::controllers::counts::WorkerCounts;
 use crate::controllers::obstacle::Purpose;
+
+/// How long a failure is told while its replacement starts.
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is told besides what the snapshot shows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,7 +137,15 @@ fn finding(
         ),
         (true, _) if desired == 0 => (true, Reason::ScaledToZero, "no workers are wanted".to_owned()),
         (true, _) => (true, Reason::AllReady, tally),
-        (false, _) => (false, Reason::Starting, tally),
+        (false, _) => (false, Reason::Starting, starting(tally, failures, now)),
+    }
+}
+
+/// While a replacement starts, what it replaces is told.
+fn starting(tally: String, failures: Option<&WorkerFailures>, now: Timestamp) -> String {
+    match failures.filter(|failures| now.duration_since(failures.last_time.0) < RECENT) {
+        Some(failures) => format!("{tally}; before: {}", failures.last_message),
+        None => tally,
     }
 }
 

@@ -176,7 +176,9 @@ fn failures_that_delay_a_replacement_are_told() {
                 .to_owned()
         )
     );
-    assert_eq!(told(at(10)).0, "Starting");
+    let expected = "0 of 1 workers are ready; before: pod \"w-1\" ran out of memory";
+    assert_eq!(told(at(10)), ("Starting".to_owned(), expected.to_owned()), "its replacement starts");
+    assert_eq!(told(at(600)).1, "0 of 1 workers are ready");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::cluster_cache::records::{
-    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerPhase, RunnerRecord,
+    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerPhase, RunnerRecord, Startup,
 };
 use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot, LegacyWorker};
 use crate::controllers::job::testing::runner;
@@ -83,6 +83,7 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         problem: None,
         restarts: 0,
         last_termination: None,
+        startup: Startup::default(),
     }
 }
 
@@ -166,6 +167,7 @@ pub(crate) fn legacy(states: &[PodState]) -> LegacyWorker {
         replicas: i32::try_from(states.len()).unwrap(),
         telemetry: None,
         template_hash: None,
+        module_command: None,
         recreates: false,
         pod_labels: None,
         replica_failure: None,
@@ -179,6 +181,7 @@ pub(crate) fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnap
         cluster: Some(Arc::new(cluster())),
         scheduler_pods: vec![Arc::new(PodRecord { ordinal: None, ..record(0, PodState::Ready) })],
         runner: None,
+        modules_stored: true,
         unanswered: std::collections::BTreeSet::new(),
     }
 }

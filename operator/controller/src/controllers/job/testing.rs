@@ -47,6 +47,7 @@ pub(crate) fn runner(phase: RunnerPhase) -> RunnerRecord {
         started: (phase != RunnerPhase::Pending).then(|| at(5)),
         ended: phase.is_final().then(|| at(60)),
         problem: None,
+        waiting_since: None,
     }
 }
 
