@@ -50,7 +50,7 @@ impl Writer {
     pub async fn warnings_of(&self, pod: &ObjectKey, uid: &str) -> Result<Vec<WarningEvent>, WriteError> {
         let fields = format!("involvedObject.uid={uid},type=Warning");
         let params = ListParams::default().fields(&fields).limit(MOST_WARNINGS);
-        let request = requests::<Event>(pod).list(&params);
+        let request = || requests::<Event>(pod).list(&params);
         let list: ObjectList<Event> =
             self.call(target::<Event>("list", pod), Lane::Bulk, "list", request).await?;
         Ok(list.items.into_iter().map(WarningEvent::from).collect())

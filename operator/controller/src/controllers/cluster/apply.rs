@@ -143,31 +143,37 @@ async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPla
         }
     }
     let nothing = SchedulerWrites::default();
-    let writes = match &applied.modules {
+    let planned = match &applied.modules {
         Some(Stored::Missing(_)) => &plan.without_modules,
         // Nothing is newer on the Deployment than what it remembers of the ConfigMap.
-        Some(Stored::Outdated(_)) if plan.scheduler.create.is_none() && plan.scheduler.roll.is_none() => &nothing,
+        Some(Stored::Outdated(_)) if plan.scheduler.create.is_none() && plan.scheduler.roll.is_none() => {
+            &nothing
+        }
         _ => &plan.scheduler,
     };
-    applied.note(Part::Deployment, write_deployment(ctx, cluster, writes).await);
+    applied.note(Part::Deployment, write_deployment(ctx, cluster, planned).await);
     applied
 }
 
-async fn write_deployment(ctx: &Context, cluster: &DaskCluster, writes: &SchedulerWrites) -> Result<(), Stop> {
+async fn write_deployment(
+    ctx: &Context,
+    cluster: &DaskCluster,
+    planned: &SchedulerWrites,
+) -> Result<(), Stop> {
     let owner = ObjectKey::of(cluster);
     let key = &owner.scheduler();
     let (writer, cache) = (&ctx.writer, &ctx.cache);
-    if let Some(deployment) = &writes.create {
+    if let Some(deployment) = &planned.create {
         let deployment = create(ctx, cluster, &**deployment).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %owner, deployment = %key.name, "scheduler deployment created");
     }
-    if let Some(patch) = &writes.patch {
+    if let Some(patch) = &planned.patch {
         let deployment: Deployment = writer.merge_patch(key, patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %owner, deployment = %key.name, "scheduler deployment updated");
     }
-    if let Some(roll) = &writes.roll {
+    if let Some(roll) = &planned.roll {
         let live: Deployment = writer.get(key, Lane::Urgent).await?;
         let patch = build::template_patch(&live, &roll.wanted);
         let deployment: Deployment = writer.merge_patch(key, &patch, Lane::Urgent).await?;

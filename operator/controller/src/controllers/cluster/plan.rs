@@ -128,7 +128,8 @@ impl ClusterPlan {
                 self.scheduler = std::mem::take(&mut self.without_modules);
             }
             Part::Deployment => {
-                (self.scheduler, self.without_modules) = (SchedulerWrites::default(), SchedulerWrites::default());
+                (self.scheduler, self.without_modules) =
+                    (SchedulerWrites::default(), SchedulerWrites::default());
             }
             Part::DefaultGroup => (self.default_group, self.default_group_patch) = (None, None),
         }

@@ -17,11 +17,11 @@ use super::apply::{self, Creations};
 use super::build::{WorkerTemplate, template_hash};
 use super::decide::{GroupPlan, Inputs, Wish, decide};
 use super::inherited::{Settled, WorkerMetadata};
+use super::modules;
 use super::removal::Removal;
+use super::start::{self, Start};
 use super::status::{Told, status};
 use super::steps::Steps;
-use super::modules;
-use super::start::{self, Start};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::cluster_cache::snapshot::GroupSnapshot;
@@ -29,7 +29,6 @@ use crate::context::Context;
 use crate::controllers::obstacle::{Obstacle, Purpose};
 use crate::controllers::reconcile::{self, ReconcileError, refusal, write_status};
 use crate::controllers::status_writer::Urgency;
-use crate::pods::form::PodForm;
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskWorkerGroup>, ctx: Arc<Context>, shutdown: CancellationToken) {
