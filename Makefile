@@ -52,6 +52,13 @@ test: image ## Run all tests: unit, API server, nodes, and a short bench
 test-modules: ## Test the preload modules with real Dask
 	@$(TESTBED) python --with pytest==9.2.0 --with pytest-xdist==3.8.0 -m pytest -n 4 -q runtime/telemetry
 
+.PHONY: test-vm
+test-vm: image ## Test the local Kubernetes on Debian 12 and 13 with cgroup v2, in emulated machines; 10 min (ONLY=trixie)
+	@tests/cluster/install.sh vm
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet -p testbed --target $(TRIPLE)
+	@target/$(TRIPLE)/debug/dask-testbed vm --operator target/$(TRIPLE)/release/dask-operator \
+	    $(foreach release,$(ONLY),--release $(release))
+
 .PHONY: bench
 bench: image ## Measure the operator, also beside dask-kubernetes, into target/bench/results.json (ONLY="scale-up running-p99")
 	cargo run --release -p dask-operator-bench -- --operator target/$(TRIPLE)/release/dask-operator \

@@ -59,6 +59,8 @@ ACCEPTED = 5.0
 RESOLVED = 10.0
 #: ... and after which the log says again what is waited for.
 TOLD = 30.0
+#: Addresses of a name that are tried at a time.
+MOST_ADDRESSES = 8
 
 CONFIGURED = "distributed.worker.preload"
 
@@ -114,13 +116,13 @@ async def scheduler_is_there(server):
     if scheme not in ("tcp", "tls"):
         return
     begin = believed = loop.time()
-    known, tell = None, begin + TOLD
+    known, tell = [], begin + TOLD
     while True:
         try:
             if loop.time() >= believed:
                 known = await resolve(loop, place)
                 believed = loop.time() + RESOLVED
-            await greet(server, scheme, known)
+            await greet_any(server, scheme, known)
             return
         except FatalCommClosedError:
             return
@@ -136,10 +138,25 @@ async def scheduler_is_there(server):
             return
 
 
-async def resolve(loop, place):
+async def resolve(loop, place) -> list:
+    """All addresses of the scheduler's name: one family of a dual-stack Service may lead nowhere."""
     host, port = parse_host_port(place)
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return unparse_host_port(found[0][4][0], port)
+    return list(dict.fromkeys(unparse_host_port(address[0], port) for *_, address in found))[:MOST_ADDRESSES]
+
+
+async def greet_any(server, scheme, places):
+    """Greets at the first address that answers. One after the other: a greeting that is broken off leaves a trace in the
+    scheduler's log."""
+    refusal = OSError("its name has no address")
+    for place in places:
+        try:
+            return await greet(server, scheme, place)
+        except FatalCommClosedError:
+            raise
+        except (OSError, asyncio.TimeoutError) as error:
+            refusal = error
+    raise refusal
 
 
 async def greet(server, scheme, place):

@@ -3,7 +3,7 @@
 # Does nothing for what is there already; a second run ends at once. Without root it installs Go and Rust only and
 # says what is missing: the tests against the API server run all the same, those with nodes are skipped.
 #
-# FORCE=1 looks again at everything.
+# `install.sh vm` installs what virtual machines need, too. FORCE=1 looks again at everything.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -15,7 +15,7 @@ fail() { say "error: $*"; exit 1; }
 has() { PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" command -v "$1" > /dev/null 2>&1; }
 
 # --- Has this very script succeeded here before? ---------------------------------------------------------------
-stamp=$toolchain/installed-$(sha256sum "$0" "$root/rust-toolchain.toml" | sha256sum | cut -c 1-16)-$(id -u)
+stamp=$toolchain/installed${1:+-$1}-$(sha256sum "$0" "$root/rust-toolchain.toml" | sha256sum | cut -c 1-16)-$(id -u)
 if [ -e "$stamp" ] && [ "${FORCE:-}" != 1 ]; then
     exit 0
 fi
@@ -53,6 +53,14 @@ want nftables has nft
 want procps has sysctl
 want runc has runc
 want util-linux has nsenter
+
+# For `make test-vm`.
+if [ "${1:-}" = vm ]; then
+    want debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
+    want debootstrap has debootstrap
+    want e2fsprogs has mkfs.ext4
+    want qemu-system-x86 has qemu-system-x86_64
+fi
 
 install_packages() {
     say "installing$packages (10 to 60 s)"

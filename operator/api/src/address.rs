@@ -23,10 +23,10 @@ impl SchedulerAddress {
         Self { service: service.into(), namespace: namespace.into(), port }
     }
 
-    /// URL of the dashboard on another port of the same Service.
+    /// URL of the dashboard on another port of the same Service; `prefix` is empty or begins with a slash.
     #[must_use]
-    pub fn dashboard(&self, port: u16) -> String {
-        format!("http://{}:{port}/status", self.host())
+    pub fn dashboard(&self, scheme: &str, port: u16, prefix: &str) -> String {
+        format!("{scheme}://{}:{port}{prefix}/status", self.host())
     }
 
     fn host(&self) -> String {
@@ -48,6 +48,13 @@ mod tests {
     fn the_address_is_the_one_that_clients_expect() {
         let address = SchedulerAddress::new("simple-scheduler", "default", DEFAULT_COMM_PORT);
         assert_eq!(address.to_string(), "tcp://simple-scheduler.default.svc.cluster.local:8786");
-        assert_eq!(address.dashboard(8787), "http://simple-scheduler.default.svc.cluster.local:8787/status");
+        assert_eq!(
+            address.dashboard("http", 8787, ""),
+            "http://simple-scheduler.default.svc.cluster.local:8787/status"
+        );
+        assert_eq!(
+            address.dashboard("https", 443, "/team"),
+            "https://simple-scheduler.default.svc.cluster.local:443/team/status"
+        );
     }
 }

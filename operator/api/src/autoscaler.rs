@@ -6,6 +6,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::MAX_REPLICAS;
+
 /// Desired state of an autoscaler.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -28,10 +30,10 @@ pub struct DaskAutoscalerSpec {
     /// Name of the DaskCluster, in the same namespace.
     pub cluster: String,
     /// Least number of workers.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = MAX_REPLICAS))]
     pub minimum: i32,
-    /// Greatest number of workers.
-    #[schemars(range(min = 0))]
+    /// Greatest number of workers, 100000 at most.
+    #[schemars(range(min = 0, max = MAX_REPLICAS))]
     pub maximum: i32,
 }
 

@@ -82,15 +82,21 @@ pub struct SchedulerSpec {
     pub service: ServiceSpec,
 }
 
+/// Most workers of one group, and so the greatest value of every field that asks for a number of workers.
+///
+/// Kubernetes is made for up to 150,000 pods in a whole cluster
+/// (kubernetes.io/docs/setup/best-practices/cluster-large), so that more than this is a slip of the hand.
+pub const MAX_REPLICAS: i32 = 100_000;
+
 /// A worker's pod template and the wanted number of workers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerSpec {
     /// Labels and annotations added to the worker group and its pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
-    /// Wanted number of worker pods.
+    /// Wanted number of worker pods, 100000 at most.
     #[serde(default = "one", deserialize_with = "one_if_null")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = MAX_REPLICAS))]
     pub replicas: i32,
     /// Pod of each worker, as in `kubectl explain pod.spec`.
     #[serde(deserialize_with = "deserialize_pod_spec")]

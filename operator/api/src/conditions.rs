@@ -29,6 +29,8 @@ pub enum ConditionType {
     ScalingActive,
     /// The runner pod of the cluster's job could be made and can run.
     RunnerReady,
+    /// Pods that are made get the preload modules. Kept only where that is, or was, not so.
+    ModulesReady,
 }
 
 /// Builds the new list of conditions from the old one.

@@ -32,8 +32,13 @@ pub const TEMPLATE_HASH: &str = "kubernetes.dask.org/template-hash";
 pub const METADATA_HASH: &str = "kubernetes.dask.org/metadata-hash";
 /// Annotation on the scheduler's Deployment: digest of the preload modules that the cluster's `ConfigMap` holds.
 pub const TELEMETRY: &str = "kubernetes.dask.org/telemetry";
+/// Annotation on a worker pod and on the scheduler's Deployment: digest of the image whose `dask-worker` or
+/// `dask-scheduler` is started as a Python module, because the image lacks the command.
+pub const MODULE_COMMAND: &str = "kubernetes.dask.org/module-command";
 /// Annotation on a default group: keys of the labels and annotations of the DaskCluster that were last handed on to it.
 pub const PROPAGATED_KEYS: &str = "kubernetes.dask.org/propagated-keys";
+/// Annotation on the cluster of a job: generation of the job's spec that it was made from.
+pub const JOB_GENERATION: &str = "kubernetes.dask.org/job-generation";
 /// Annotation on a worker: that it is to be drained and deleted, and why; see [`crate::DrainIntent`].
 pub const DRAIN: &str = "kubernetes.dask.org/drain";
 
@@ -41,6 +46,9 @@ pub const DRAIN: &str = "kubernetes.dask.org/drain";
 pub const COOLDOWN_UNTIL: &str = "kubernetes.dask.org/cooldown-until";
 /// Finalizer of dask-kubernetes, which nobody removes once that operator is gone.
 pub const KOPF_FINALIZER: &str = "kopf.zalando.org/KopfFinalizerMarker";
+
+/// Scheduling gate on the runner pod of a job: its program is not started before the job's scheduler can be reached.
+pub const SCHEDULER_GATE: &str = "kubernetes.dask.org/scheduler";
 
 const NOT_PROPAGATED: [&str; 3] = ["kopf.zalando.org", "kubectl.kubernetes.io", "kubernetes.dask.org"];
 

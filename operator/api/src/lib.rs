@@ -22,7 +22,7 @@ pub mod update;
 
 pub use autoscaler::{DaskAutoscaler, DaskAutoscalerSpec, DaskAutoscalerStatus};
 pub use cluster::{
-    ClusterPhase, DaskCluster, DaskClusterSpec, DaskClusterStatus, GroupCounts, SchedulerSpec,
+    ClusterPhase, DaskCluster, DaskClusterSpec, DaskClusterStatus, GroupCounts, MAX_REPLICAS, SchedulerSpec,
     SchedulerStatus, TemplateMetadata, WorkerSpec,
 };
 pub use conditions::{ConditionType, Conditions};

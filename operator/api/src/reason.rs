@@ -19,7 +19,8 @@ pub enum Reason {
     Accepted,
     /// The scheduler's load balancer has no address yet.
     WaitingForLoadBalancer,
-    /// Workers are created when the pod of their scheduler exists, so that they do not take its room.
+    /// Workers are created when the pod of their scheduler exists, so that they do not take its room; the runner of a job
+    /// is started when the scheduler can be reached.
     WaitingForScheduler,
     /// Workers are created when the runner of their job exists, so that they do not take its room.
     WaitingForRunner,
@@ -28,6 +29,8 @@ pub enum Reason {
 
     /// The name cannot be used for the objects that must be derived from it.
     InvalidName,
+    /// The wanted number of workers is negative, or more than a group may have.
+    InvalidReplicas,
     /// The API server refused a pod as invalid.
     InvalidPod,
     /// An admission plugin, webhook or policy refused an object.
@@ -40,6 +43,11 @@ pub enum Reason {
     ClusterNotFound,
     /// An object with the wanted name belongs to somebody else.
     NameTaken,
+
+    /// The scheduler's Service selects no pod of the scheduler.
+    ServiceSelectsNothing,
+    /// The scheduler's Service has no port that leads to the scheduler.
+    ServicePortMissing,
 
     /// The image cannot be pulled.
     ImagePullFailed,
@@ -64,7 +72,7 @@ pub enum Reason {
     ScaledUp,
     /// Workers were removed.
     ScaledDown,
-    /// A worker was replaced.
+    /// A worker was replaced, because it had failed, was of an older template, or got no tasks any more.
     WorkerReplaced,
 
     /// Workers finish their tasks and hand over their data before they go.
@@ -94,10 +102,14 @@ pub enum Reason {
     SchedulerAnswerTooLarge,
     /// There is no running scheduler to ask.
     SchedulerNotRunning,
+    /// Several pods of the scheduler run, and it cannot be told which of them the workers have joined.
+    SeveralSchedulers,
     /// All workers have stopped taking tasks because their memory is full.
     AllWorkersPaused,
     /// The scheduler process is another one than before.
     SchedulerRestarted,
+    /// The scheduler process ended by itself, without an error.
+    SchedulerExited,
     /// The scheduler process is the one that the cluster began with.
     StateKept,
     /// A worker of an earlier scheduler did not join the new one and is replaced.
@@ -125,9 +137,17 @@ pub enum Reason {
 
     /// The autoscaler's bounds contradict each other.
     InvalidBounds,
+    /// Another autoscaler acts on the same cluster.
+    AutoscalerConflict,
 
     /// A job was seen.
     JobCreated,
+    /// The selector of a job's Service named another cluster, and names the job's own now.
+    SelectorCorrected,
+    /// The program of a job's runner was started.
+    RunnerStarted,
+    /// A job was edited after its objects had been made, which changes nothing.
+    EditIgnored,
     /// A job's runner ended well.
     JobSucceeded,
     /// A job's runner failed.
@@ -135,6 +155,15 @@ pub enum Reason {
 
     /// Objects that the Python operator had made were taken over.
     TakenOver,
+
+    /// A command that the image lacks is started as a Python module instead.
+    CommandReplaced,
+    /// The preload modules are there for every pod that is made.
+    ModulesStored,
+    /// Pods run without the preload modules, because of what the user wrote.
+    ModulesNotLoaded,
+    /// A job's main container ended, and another one keeps its pod, and so the job, from ending.
+    RunnerKeptOpen,
 }
 
 impl Reason {
@@ -173,8 +202,13 @@ impl Reason {
                 | Self::CoolingDown
                 | Self::Bounded
                 | Self::JobCreated
+                | Self::SelectorCorrected
+                | Self::RunnerStarted
                 | Self::JobSucceeded
                 | Self::TakenOver
+                | Self::CommandReplaced
+                | Self::ModulesStored
+                | Self::ModulesNotLoaded
         )
     }
 }

@@ -45,15 +45,20 @@ impl ErrorClass {
         let Pauses { first, longest } = self.pauses();
         let doubled = first.saturating_mul(1 << failures.min(20)).min(longest);
         match self {
-            // Never sooner than the server asked for.
-            Self::Throttled(Some(asked)) => asked.mul_f64(1.0 + jitter / 4.0),
+            // Never sooner than the server asked for, within reason.
+            Self::Throttled(Some(asked)) => asked.min(LONGEST_ASKED).mul_f64(1.0 + jitter / 4.0),
             _ => doubled.mul_f64(0.5 + jitter / 2.0),
         }
     }
 }
 
+/// Longest pause that a server may ask for: a number that is a mistake would put an object to sleep for ever.
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
+
 /// An entry this old is of an object that was deleted: a failing one is tried again long before.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
+/// How often such entries are looked for; more often would cost a look at all that fail for each failure.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 struct Failures {
@@ -61,10 +66,26 @@ struct Failures {
     last: Instant,
 }
 
+/// Those of one kind of object.
+#[derive(Debug, Default)]
+struct Failing {
+    objects: HashMap<ObjectKey, Failures>,
+    swept: Option<Instant>,
+}
+
+impl Failing {
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP_INTERVAL) {
+            self.swept = Some(now);
+            self.objects.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGOTTEN_AFTER);
+        }
+    }
+}
+
 /// The objects whose last reconciliation failed. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Backoff {
-    failures: Arc<Mutex<HashMap<String, HashMap<ObjectKey, Failures>>>>,
+    failures: Arc<Mutex<HashMap<String, Failing>>>,
     metrics: Metrics,
 }
 
@@ -83,8 +104,9 @@ impl Backoff {
 
     fn next_at(&self, kind: &str, key: &ObjectKey, class: ErrorClass, now: Instant, jitter: f64) -> Duration {
         let mut kinds = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let objects = kinds.entry(kind.to_owned()).or_default();
-        objects.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGOTTEN_AFTER);
+        let failing = kinds.entry(kind.to_owned()).or_default();
+        failing.sweep(now);
+        let objects = &mut failing.objects;
         let failures = objects.entry(key.clone()).or_insert(Failures { count: 0, last: now });
         let pause = class.pause(failures.count, jitter);
         failures.count = failures.count.saturating_add(1);
@@ -96,16 +118,18 @@ impl Backoff {
     /// Forgets the failures of an object: it was reconciled, or is gone.
     pub fn reset(&self, kind: &str, key: &ObjectKey) {
         let mut kinds = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(objects) = kinds.get_mut(kind)
-            && objects.remove(key).is_some()
+        if let Some(failing) = kinds.get_mut(kind)
+            && failing.objects.remove(key).is_some()
         {
-            self.metrics.backing_off(kind, objects.len());
+            self.metrics.backing_off(kind, failing.objects.len());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -182,9 +206,49 @@ mod tests {
         }
     }
 
+    /// Tries a second in the last of 10 minutes, and the most in one second of it, by 500 objects that never succeed.
+    fn tries_of_five_hundred(class: ErrorClass) -> (usize, usize) {
+        let (backoff, start) = (backoff(), Instant::now());
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut next: BTreeSet<(Instant, ObjectKey)> =
+            (0..500).map(|n| (start, key(&n.to_string()))).collect();
+        let mut each_second = vec![0; 600];
+        while let Some((now, key)) = next.pop_first() {
+            let Some(second) = each_second.get_mut(usize::try_from((now - start).as_secs()).unwrap()) else {
+                break;
+            };
+            *second += 1;
+            let pause = backoff.next_at(KIND, &key, class, now, random.f64());
+            next.insert((now + pause, key));
+        }
+        let last = &each_second[540..];
+        (last.iter().sum::<usize>() / last.len(), last.iter().copied().max().unwrap_or_default())
+    }
+
+    #[rstest]
+    #[case(ErrorClass::Refused, 3)]
+    #[case(ErrorClass::Transient, 12)]
+    #[case(ErrorClass::Throttled(None), 23)]
+    #[case(ErrorClass::Conflict, 135)]
+    fn hundreds_that_fail_together_drift_apart_and_cost_little(
+        #[case] class: ErrorClass,
+        #[case] most: usize,
+    ) {
+        let (mean, peak) = tries_of_five_hundred(class);
+        assert!(mean <= most, "{mean} tries a second");
+        assert!(peak <= mean * 3 + 10, "{peak} tries in one second, {mean} in the mean");
+    }
+
+    #[test]
+    fn a_server_that_asks_for_ages_waits_minutes() {
+        let pause = ErrorClass::Throttled(Some(Duration::MAX)).pause(0, 1.0);
+        assert_eq!(pause, LONGEST_ASKED.mul_f64(1.25));
+        assert!(pause * 2 < FORGOTTEN_AFTER);
+    }
+
     proptest! {
         #[test]
-        fn never_sooner_than_the_server_asked(seconds in 0_u64..3_600, failures in 0_u32..100, jitter in 0.0..1.0) {
+        fn never_sooner_than_the_server_asked(seconds in 0_u64..=300, failures in 0_u32..100, jitter in 0.0..1.0) {
             let asked = Duration::from_secs(seconds);
             let pause = ErrorClass::Throttled(Some(asked)).pause(failures, jitter);
             prop_assert!(pause >= asked && pause <= asked.mul_f64(1.25));

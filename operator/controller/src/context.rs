@@ -1,7 +1,7 @@
 //! What every reconciliation has at hand.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dask_operator_api::{DaskAutoscalerStatus, DaskClusterStatus, DaskJobStatus, DaskWorkerGroupStatus};
 use kube::Resource;
@@ -9,10 +9,11 @@ use kube::Resource;
 use crate::backoff::Backoff;
 use crate::cluster_cache::ClusterCache;
 use crate::cluster_cache::records::PodState;
-use crate::controllers::Obstacles;
 use crate::controllers::announce::Announcement;
-use crate::controllers::group::{Edits, Ordinals};
+use crate::controllers::cluster::ClusterRefusals;
+use crate::controllers::group::{Edits, Ordinals, Progress};
 use crate::controllers::status_writer::StatusMemory;
+use crate::controllers::{Obstacles, Starts};
 use crate::events::{Event, EventSink, EventType};
 use crate::leader::Leadership;
 use crate::scheduler_link::SchedulerLinks;
@@ -44,11 +45,13 @@ pub struct Context {
     /// Failures of each object.
     pub backoff: Backoff,
     /// Refused writes of clusters.
-    pub cluster_obstacles: Obstacles,
+    pub cluster_refusals: ClusterRefusals,
     /// Refused writes of groups.
     pub group_obstacles: Obstacles,
     /// The highest ordinal given in each group.
     pub ordinals: Ordinals,
+    /// What happened to each group since it was last at rest.
+    pub progress: Progress,
     /// When each group was edited last.
     pub group_edits: Edits,
     /// The last written status of each cluster.
@@ -61,6 +64,8 @@ pub struct Context {
     pub job_status: StatusMemory<DaskJobStatus>,
     /// The last written status of each autoscaler.
     pub autoscaler_status: StatusMemory<DaskAutoscalerStatus>,
+    /// What is remembered of how pods start.
+    pub starts: Starts,
 }
 
 impl Context {
@@ -78,7 +83,7 @@ impl Context {
     /// Counts what the gauges show.
     #[must_use]
     pub fn sample(&self, ready: bool) -> Sample {
-        let counts = self.cache.counts();
+        let counts = self.cache.counts(Instant::now());
         let pods = counts.pods.into_iter().map(|(scheduler, state, count)| {
             let component = if scheduler { "scheduler" } else { "worker" };
             (component, state_word(state), count)
@@ -123,7 +128,7 @@ fn state_word(state: PodState) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Mutex;
 
     use dask_operator_api::{DaskCluster, Reason};
@@ -136,10 +141,10 @@ mod tests {
     use crate::settings::EventLevel;
     use crate::writer::Limits;
 
-    type Told = Arc<Mutex<Vec<(String, String, String)>>>;
+    pub(crate) type Told = Arc<Mutex<Vec<(String, String, String)>>>;
 
     /// A context without an API server, and the type, reason and action of its Events.
-    fn context() -> (Context, Told) {
+    pub(crate) fn context() -> (Context, Told) {
         let client = Client::new(
             service_fn(|_: http::Request<Body>| {
                 std::future::pending::<Result<http::Response<Body>, std::convert::Infallible>>()
@@ -165,15 +170,17 @@ mod tests {
             metrics,
             settings: Arc::new(Settings::from_arguments([""; 0]).unwrap()),
             leadership,
-            cluster_obstacles: Obstacles::default(),
+            cluster_refusals: ClusterRefusals::default(),
             group_obstacles: Obstacles::default(),
             ordinals: Ordinals::default(),
+            progress: Progress::default(),
             group_edits: Edits::default(),
             cluster_status: StatusMemory::default(),
             group_status: StatusMemory::default(),
             job_obstacles: Obstacles::default(),
             job_status: StatusMemory::default(),
             autoscaler_status: StatusMemory::default(),
+            starts: Starts::default(),
         };
         (context, told)
     }

@@ -55,8 +55,8 @@ fn operate(settings: Settings) -> Result<()> {
         .context("failed to start the runtime")?;
     runtime.block_on(async {
         let shutdown = stop_on_signals()?;
-        let client = run::client().await?;
-        run::run(client, settings, shutdown)
+        let clients = run::clients().await?;
+        run::run(clients, settings, shutdown)
             .await
             .inspect_err(|error| error!(%error, "the operator has failed"))?;
         Ok(())

@@ -50,3 +50,26 @@ def test_a_name_without_address_is_waited_for_too(bare):
     worker.find("(Run preload setup)")
     time.sleep(4 * CONNECT)
     assert worker.popen.poll() is None, worker.output()
+
+
+#: A name with two addresses, at the first of which nobody listens, as that of a dual-stack Service may be.
+TWO_ADDRESSES = """
+import socket
+real = socket.getaddrinfo
+def getaddrinfo(host, port, *args, **kwargs):
+    if host != "two-addresses.invalid":
+        return real(host, port, *args, **kwargs)
+    stream = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    return [(*stream, ("127.0.0.9", port)), (*stream, ("127.0.0.1", port))]
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@both
+def test_every_address_of_the_schedulers_name_is_tried(bare, port, nanny, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(TWO_ADDRESSES)
+    bare.start_scheduler(port=port)
+    listening, bare.address = bare.address, f"tcp://two-addresses.invalid:{port}"
+    worker = bare.launch_worker("late", nanny=nanny, PYTHONPATH=tmp_path, **GIVEN_UP)
+    bare.address = listening
+    bare.wait_until_joined("late", worker)

@@ -38,6 +38,8 @@ pub struct Account {
     pub kubeconfig: PathBuf,
     /// Name of the FlowSchema of its writes.
     pub flow_schema: String,
+    /// Its name as the API server tells it.
+    pub user: String,
 }
 
 impl Account {
@@ -60,7 +62,8 @@ impl Account {
         let kubeconfig = folder.join(format!("{name}.kubeconfig"));
         write_kubeconfig(admin_kubeconfig, &kubeconfig, &token)?;
 
-        let account = Self { kubeconfig, flow_schema: schema.name_any() };
+        let user = format!("system:serviceaccount:{NAMESPACE}:{name}");
+        let account = Self { kubeconfig, flow_schema: schema.name_any(), user };
         let client = account.client().await?;
         let uid = schema.uid().context("the FlowSchema has no UID")?;
         wait_for("the FlowSchema to take effect", async || {

@@ -47,6 +47,12 @@ pub struct Size {
     pub rest: Duration,
     /// Schedulers that are asked at a time.
     pub links: u16,
+    /// Broken clusters of the noisy neighbour.
+    pub broken: u16,
+    /// Clusters that the quiet neighbour makes one after the other, with noise and without.
+    pub quiet: usize,
+    /// Pairs of rounds with noise and without.
+    pub noisy_pairs: usize,
     /// Whether what takes minutes is measured too.
     pub minutes: bool,
 }
@@ -65,6 +71,9 @@ impl Size {
         settle: Duration::from_secs(10),
         rest: Duration::from_mins(1),
         links: 1_000,
+        broken: 500,
+        quiet: 20,
+        noisy_pairs: 3,
         minutes: true,
     };
     /// Shows in half a minute that the bench works; its figures mean nothing.
@@ -80,6 +89,9 @@ impl Size {
         settle: Duration::from_secs(1),
         rest: Duration::from_secs(2),
         links: 20,
+        broken: 60,
+        quiet: 2,
+        noisy_pairs: 1,
         minutes: false,
     };
 }

@@ -11,6 +11,7 @@ pub mod background;
 pub mod bench;
 pub mod driver;
 pub mod fake_nodes;
+pub mod noise;
 pub mod observer;
 pub mod operator;
 pub mod pairs;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use dask_operator_bench::bench::{Bench, Size};
 use dask_operator_bench::results::{Figure, Measurement, table};
-use dask_operator_bench::scenarios::{against_python, drains, first_result, links};
+use dask_operator_bench::scenarios::{against_python, drains, first_result, links, noisy_neighbour};
 use dask_operator_bench::{operator, scenarios, server};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -51,6 +51,7 @@ async fn main() -> Result<()> {
     let touched = |figures: &[Figure]| only.is_empty() || figures.iter().any(|figure| only.contains(figure));
     for (cluster, figures) in [
         (name, Figure::ON_API_SERVER.as_slice()),
+        (noisy_neighbour::CLUSTER, &[noisy_neighbour::FIGURE]),
         (against_python::CLUSTER, &against_python::FIGURES),
         (first_result::CLUSTER, &[first_result::FIGURE]),
         (drains::CLUSTER, &drains::FIGURES),
@@ -92,6 +93,10 @@ async fn run(
     // A quick run leaves out what takes minutes, unless it is asked for by name.
     let lasting = |figure: Figure| only.contains(&figure) || (only.is_empty() && size.minutes);
     let mut figures = on_api_server(&wanted, name, size, &program, &log).await?;
+    if wanted(noisy_neighbour::FIGURE) {
+        let measured = Box::pin(noisy_neighbour::noisy_neighbour(size, &program, &log)).await;
+        figures.push(measured.context("noisy-neighbour")?);
+    }
     if against_python::FIGURES.into_iter().any(lasting) {
         let both = against_python::against_python(&program, &log).await.context("dask-kubernetes")?;
         figures.extend(both.into_iter().filter(|measurement| lasting(measurement.name)));

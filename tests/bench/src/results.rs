@@ -24,6 +24,8 @@ pub enum Figure {
     #[serde(rename = "running-p99")]
     #[strum(serialize = "running-p99")]
     RunningP99,
+    /// Time until the operator acts for one namespace while another is full of broken clusters.
+    NoisyNeighbour,
     /// CPU that links to idle schedulers take, in cores.
     LinksIdleCores,
     /// Memory that each link to a scheduler adds.
@@ -155,6 +157,7 @@ mod tests {
     #[case(Figure::RssIdle, "rss-idle")]
     #[case(Figure::WritesAtRest, "writes-at-rest")]
     #[case(Figure::RunningP99, "running-p99")]
+    #[case(Figure::NoisyNeighbour, "noisy-neighbour")]
     #[case(Figure::LinksIdleCores, "links-idle-cores")]
     #[case(Figure::RssPerLink, "rss-per-link")]
     #[case(Figure::KeysLost, "keys-lost")]

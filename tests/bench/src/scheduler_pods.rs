@@ -16,6 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// Pods that are made at a time: these controllers hold up nobody.
 const IN_FLIGHT: usize = 8;
 
+/// What the Deployment controller would append to the name of the ReplicaSet.
+const HASH: &str = "5c689d8";
+
 /// Makes pods until it is dropped.
 #[derive(Debug)]
 pub struct SchedulerPods {
@@ -49,8 +52,8 @@ async fn make_all(client: &Client) -> Result<()> {
         .try_for_each_concurrent(IN_FLIGHT, async |deployment| {
             let pods: Api<Pod> = Api::namespaced(client.clone(), &deployment.namespace().unwrap_or_default());
             match pods.create(&PostParams::default(), &pod(&deployment)?).await {
-                // The watch began anew, or the round is over.
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+                // The watch began anew, the round is over, or a quota is full.
+                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => Ok(()),
                 made => made.map(|_| ()).context("failed to create the pod of a scheduler"),
             }
         })
@@ -66,9 +69,18 @@ pub fn name(deployment: &str) -> String {
 fn pod(deployment: &Deployment) -> Result<Pod> {
     let template =
         deployment.spec.as_ref().map(|spec| &spec.template).context("a Deployment without spec")?;
-    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
+    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
+    let mut labels = labels.unwrap_or_default();
+    labels.insert("pod-template-hash".to_owned(), HASH.to_owned());
+    // A scheduler is told by its owner. Nobody collects garbage here, so that owner need not exist.
+    let replica_set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
+        "name": format!("{}-{HASH}", deployment.name_any()), "uid": deployment.uid().unwrap_or_default(),
+    });
     Ok(serde_json::from_value(json!({
-        "metadata": {"name": name(&deployment.name_any()), "labels": labels},
+        "metadata": {
+            "name": name(&deployment.name_any()), "labels": labels, "ownerReferences": [replica_set],
+        },
         "spec": template.spec,
     }))?)
 }
@@ -84,6 +96,8 @@ mod tests {
         assert_eq!(pod.name_any(), "c-scheduler-pod");
         assert_eq!(pod.labels()["dask.org/component"], "scheduler");
         assert_eq!(pod.labels()["dask.org/cluster-name"], "c");
+        assert_eq!(pod.labels()["pod-template-hash"], HASH);
+        assert_eq!(pod.owner_references()[0].name, format!("c-scheduler-{HASH}"));
         assert_eq!(pod.spec.unwrap().containers[0].name, "scheduler");
     }
 }

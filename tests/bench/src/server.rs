@@ -57,7 +57,15 @@ impl Server {
     /// # Errors
     /// When it does not start.
     pub async fn start(name: &str) -> Result<Self> {
-        let server = Self::launch(ClusterConfig::api_only(name)).await?;
+        Self::start_without_controllers(ClusterConfig::api_only(name)).await
+    }
+
+    /// Starts one whose only controller makes the pods of schedulers.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_without_controllers(config: ClusterConfig) -> Result<Self> {
+        let server = Self::launch(config).await?;
         let schedulers = SchedulerPods::make(server.client.clone());
         Ok(Self { _scheduler_pods: Some(schedulers), ..server })
     }

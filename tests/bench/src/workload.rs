@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use dask_operator::controllers::cluster::build;
 use dask_operator::controllers::group::WorkerTemplate;
-use dask_operator::pods::telemetry::{self, Telemetry};
+use dask_operator::pods::form::PodForm;
+use dask_operator::pods::telemetry;
 use dask_operator_api::{ClusterName, DaskCluster, DaskWorkerGroup, GroupName};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
@@ -68,7 +69,7 @@ pub fn parts(cluster: &DaskCluster) -> Result<Parts> {
     Ok(Parts {
         config_map: telemetry::config_map(cluster),
         service: build::scheduler_service(cluster, &name),
-        deployment: build::scheduler_deployment(cluster, &name, Telemetry::On),
+        deployment: build::scheduler_deployment(cluster, &name, PodForm::default()),
         group: build::default_group(cluster, &name),
     })
 }
@@ -83,7 +84,7 @@ pub fn workers(
     count: i64,
 ) -> Result<impl Iterator<Item = Vec<u8>> + use<>> {
     let name: GroupName = group.name_any().parse()?;
-    let template = WorkerTemplate::new(group, &name, cluster, Telemetry::On)?;
+    let template = WorkerTemplate::new(group, &name, cluster, PodForm::default())?;
     Ok((1..=count).map(move |ordinal| template.pod(ordinal)))
 }
 

@@ -59,6 +59,11 @@ impl Addresses {
         self.at(240, 1)
     }
 
+    /// The address of the bridge between host and nodes.
+    pub(crate) fn bridge(self) -> Ipv4Addr {
+        self.at(240, 2)
+    }
+
     /// Prefix length of the network of host and nodes.
     pub(crate) const NODE_PREFIX: u8 = 24;
 

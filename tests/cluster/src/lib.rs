@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod control_plane;
 mod error_chain;
+mod firewall;
 pub mod images;
 mod lifecycle;
 mod network;
@@ -27,6 +28,7 @@ pub mod requirements;
 mod state;
 mod status;
 pub mod tools;
+pub mod vm;
 mod wait;
 pub mod workspace;
 

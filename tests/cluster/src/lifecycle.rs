@@ -12,15 +12,18 @@ use crate::{
     cgroups::{self, Hierarchy},
     command,
     config::{self, ClusterConfig},
-    control_plane, network,
+    control_plane, firewall, network,
     nodes::{self, Change},
     process, requirements,
     state::{self, State},
-    tools, workspace,
+    tools, wait, workspace,
 };
 
 /// SIGKILL takes effect at once, but a process in a system call, or a container's, may take a moment.
 const KILL_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A busy machine answers late; a cluster whose processes all run is given this long before it is called broken.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a cluster could not be brought up, used or taken down.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,9 @@ pub enum Error {
         /// What `ip` answered.
         source: command::Error,
     },
+    /// The host's firewall.
+    #[error(transparent)]
+    Firewall(#[from] firewall::Error),
     /// Control groups.
     #[error(transparent)]
     Cgroups(#[from] cgroups::Error),
@@ -158,6 +164,7 @@ fn reserve(config: &ClusterConfig, state_dir: &Path) -> Result<State, Error> {
     state.save(state_dir)?;
     if let Some(network) = nodes::network(state_dir, &state) {
         network.create_fabric().map_err(network_error)?;
+        network.open_firewall(state.api_server_port())?;
     }
     Ok(state)
 }
@@ -174,9 +181,16 @@ pub(crate) fn healthy(state_dir: &Path) -> Option<State> {
     let state = State::load(state_dir)?;
     let usable = state.complete
         && state.tools == tools::version()
-        && control_plane::missing(state_dir, &state).is_empty()
-        && control_plane::is_ready(state_dir, &state);
+        && wait::until(ANSWER_PATIENCE, || {
+            !runs(state_dir, &state) || control_plane::is_ready(state_dir, &state)
+        })
+        && runs(state_dir, &state);
     usable.then_some(state)
+}
+
+/// Whether every process of the control plane is there.
+fn runs(state_dir: &Path, state: &State) -> bool {
+    control_plane::missing(state_dir, state).is_empty()
 }
 
 /// Takes a cluster down, and cleans what a crash left of it. Nothing to do is no error.
@@ -209,7 +223,9 @@ fn clean(state_dir: &Path) -> Result<(), Error> {
 fn stop(state_dir: &Path) -> Result<(), Error> {
     process::kill_all(&process::all(state_dir), KILL_PATIENCE)?;
     let names = Names::of(state_dir);
-    Hierarchy::of_machine().remove(&names.prefix(), KILL_PATIENCE)?;
+    let hierarchy = Hierarchy::of_machine();
+    hierarchy.remove_all(&names.prefix(), KILL_PATIENCE)?;
+    hierarchy.restore()?;
     remove_network(state_dir, &names)
 }
 

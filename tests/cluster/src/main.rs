@@ -10,7 +10,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use testbed::{Cluster, ClusterConfig, chain, images, python, tools};
+use testbed::{
+    Cluster, ClusterConfig, chain, images, python, tools,
+    vm::{self, Release},
+};
 
 /// A real Kubernetes on this machine.
 #[derive(Debug, Parser)]
@@ -66,6 +69,15 @@ enum Action {
     /// The programs of the cluster
     #[command(subcommand)]
     Tools(Tools),
+    /// Test the local Kubernetes in virtual machines with control groups of version 2
+    Vm {
+        /// A static `dask-operator`
+        #[arg(long)]
+        operator: PathBuf,
+        /// Which releases; all of them if none is named
+        #[arg(long = "release")]
+        releases: Vec<Release>,
+    },
     /// Run a Python program with Dask, in the versions of the Dask test image unless others are asked for
     Python {
         /// What else it needs, such as pytest or distributed==2024.12.0
@@ -232,6 +244,20 @@ async fn run(action: Action) -> Result<(), Box<dyn Error>> {
             // Returns only if Python could not take our place.
             return Err(process::Command::new(environment.join("bin/python")).args(args).exec().into());
         }
+        Action::Vm { operator, releases } => {
+            let releases = if releases.is_empty() { Release::ALL.to_vec() } else { releases };
+            let mut failed = Vec::new();
+            for release in releases {
+                // The machine ends with the thread that started it: this one waits for it.
+                if let Err(error) = vm::test(release, &operator) {
+                    tracing::error!("{}", chain(&error));
+                    failed.push(release.to_string());
+                }
+            }
+            if !failed.is_empty() {
+                return Err(format!("{} did not pass", failed.join(" and ")).into());
+            }
+        }
         Action::Tools(Tools::Build) => tools::build()?,
         Action::Tools(Tools::Path { program }) => println!("{}", tools::path(&program)?.display()),
     }
@@ -261,6 +287,17 @@ mod tests {
         let quick = config("dask-testbed up --nodes 3 --fast-node-failure --controller-qps 100");
         let expected = ClusterConfig::with_nodes("dev", 3).with_fast_node_failure();
         assert_eq!(quick, expected.with_controller_qps(100));
+    }
+
+    #[test]
+    fn releases_are_named_by_their_code_names() {
+        match parse("dask-testbed vm --operator o --release trixie").unwrap() {
+            Action::Vm { operator, releases } => {
+                assert_eq!((operator, releases), (PathBuf::from("o"), vec![Release::Trixie]));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(parse("dask-testbed vm --operator o --release woody").is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{net::Ipv4Addr, path::Path};
 use crate::{
     addresses::{Addresses, Names},
     command::{self, Invocation},
+    firewall,
 };
 
 /// Runs `ip` with the words of a line.
@@ -31,9 +32,10 @@ impl Network {
     /// Makes bridge, host link and routes.
     pub(crate) fn create_fabric(&self) -> Result<(), command::Error> {
         let (fabric, host) = (self.names.fabric(), self.names.host_link());
-        let gateway = self.addresses.gateway();
+        let (gateway, bridge) = (self.addresses.gateway(), self.addresses.bridge());
         ip(&format!("netns add {fabric}"))?;
         ip(&format!("-n {fabric} link add br0 type bridge"))?;
+        ip(&format!("-n {fabric} address add {bridge}/{} dev br0", Addresses::NODE_PREFIX))?;
         ip(&format!("-n {fabric} link set br0 up"))?;
         ip(&format!("link add {host} type veth peer name host netns {fabric}"))?;
         ip(&format!("-n {fabric} link set host master br0 up"))?;
@@ -44,6 +46,12 @@ impl Network {
             ip(&format!("route add {pods} via {node} dev {host}"))?;
         }
         self.route_services(1)
+    }
+
+    /// Sees to it that the nodes reach the API server, which does not run yet, at this port of the host.
+    pub(crate) fn open_firewall(&self, port: u16) -> Result<(), firewall::Error> {
+        let address = (self.addresses.gateway(), port).into();
+        firewall::open(address, &self.names.host_link(), &self.names.fabric())
     }
 
     /// Sends the host's requests to Services through this node, whose kube-proxy finds the pod.
@@ -112,6 +120,7 @@ fn host_link_exists(names: &Names) -> bool {
 pub(crate) fn remove(names: &Names) -> Result<(), command::Error> {
     // First the link: the kernel removes what is in a namespace only some time after it.
     if host_link_exists(names) {
+        firewall::close(&names.host_link());
         ip(&format!("link delete {}", names.host_link()))?;
     }
     for netns in namespaces(&names.prefix()) {

@@ -145,7 +145,11 @@ pub(crate) fn wait_ready(state_dir: &Path, state: &State) -> Result<(), Error> {
         return Ok(());
     }
     let seen = [get("get nodes -o wide")?, get("get pods --all-namespaces -o wide")?].concat();
-    Err(Error::NotReady { seconds: READY_PATIENCE.as_secs(), logs: state_dir.join("nodes"), seen })
+    Err(Error::NotReady {
+        seconds: wait::patience(READY_PATIENCE).as_secs(),
+        logs: state_dir.join("nodes"),
+        seen,
+    })
 }
 
 /// Imports an archive on every node that runs.

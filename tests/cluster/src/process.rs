@@ -264,7 +264,7 @@ pub(crate) fn kill_all(processes: &[ProcessId], patience: Duration) -> Result<()
             !process.is_alive()
         });
         if !gone {
-            return Err(Error::Unkillable { pid: process.pid, seconds: patience.as_secs() });
+            return Err(Error::Unkillable { pid: process.pid, seconds: wait::patience(patience).as_secs() });
         }
     }
     Ok(())

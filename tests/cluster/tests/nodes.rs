@@ -120,6 +120,56 @@ async fn pods_run_on_every_node_and_nothing_is_left_behind() {
     assert!(!state_dir.exists());
 }
 
+/// A table of the host's firewall, removed when the test ends.
+struct Table(&'static str);
+
+impl Table {
+    fn new(name: &'static str, rule: &str) -> Self {
+        let chain = "{ type filter hook input priority 5; }";
+        for words in [
+            vec!["add", "table", "ip", name],
+            vec!["add", "chain", "ip", name, "input", chain],
+            [vec!["add", "rule", "ip", name, "input"], rule.split(' ').collect()].concat(),
+        ] {
+            nft(&words);
+        }
+        Self(name)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        nft(&["delete", "table", "ip", self.0]);
+    }
+}
+
+fn nft(words: &[&str]) -> String {
+    let output = std::process::Command::new("nft").args(words).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn firewall_gets_a_rule_for_the_link_of_the_cluster_until_it_is_taken_down() {
+    let Some(_turn) = turn().await else { return };
+    let name = unique("firewall");
+    let _cleanup = Cleanup(name.clone());
+    let config = ClusterConfig::with_nodes(&name, 1);
+    let cluster = Cluster::up(config.clone()).await.unwrap();
+    let link = cluster.resource_prefix();
+    cluster.down().await.unwrap();
+    // As a policy that drops, for this link only: the tests of others go on.
+    let table = Table::new("testbed_test", &format!("iifname {link} drop"));
+    let before = nft(&["list", "table", "ip", table.0]);
+
+    let cluster = Cluster::up(config).await.unwrap();
+    wait_node(&cluster, "node1", "True").await;
+    let during = nft(&["list", "table", "ip", table.0]);
+    let rule = format!(r#"iifname "{link}" accept comment "{link}""#);
+    assert!(during.find(&rule) < during.find("drop") && during.contains(&rule), "{during}");
+    cluster.down().await.unwrap();
+    assert_eq!(nft(&["list", "table", "ip", table.0]), before);
+}
+
 #[tokio::test]
 async fn nodes_fail_and_come_back() {
     let Some(_turn) = turn().await else { return };

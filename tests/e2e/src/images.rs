@@ -53,6 +53,14 @@ pub async fn dask(names: &'static [&'static str]) -> Result<PathBuf, Error> {
     blocking(move || if names.is_empty() { images::dask() } else { images::dask_as(names) }).await
 }
 
+/// The archive of the Dask test image without the commands that distributed dropped.
+///
+/// # Errors
+/// When it cannot be made.
+pub async fn dask_today() -> Result<PathBuf, Error> {
+    blocking(images::dask_today).await
+}
+
 /// Builds the operator as a static program, which is all that its image holds, and returns where it is.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Real Dask processes for the pods of a namespace: each listens on an address of 127.0.0.0/8 of its own, which
 //! becomes its pod's.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -78,11 +78,22 @@ impl Dask {
         .await;
     }
 
-    /// Starts a worker of this name on a new address.
-    pub fn start_worker(&mut self, name: &str) -> Worker {
+    /// A new address for workers.
+    pub fn new_ip(&mut self) -> Ipv4Addr {
         self.hosts += 1;
         let [a, b] = self.network;
-        let ip = Ipv4Addr::new(127, a, b, self.hosts);
+        Ipv4Addr::new(127, a, b, self.hosts)
+    }
+
+    /// Starts a worker of this name on a new address.
+    pub fn start_worker(&mut self, name: &str) -> Worker {
+        let ip = self.new_ip();
+        self.start_worker_at(name, ip)
+    }
+
+    /// Starts a worker of this name on this address, where others may be.
+    #[must_use]
+    pub fn start_worker_at(&self, name: &str, ip: Ipv4Addr) -> Worker {
         let (scheduler, host) = (format!("tcp://{}:8786", self.scheduler_ip()), ip.to_string());
         let arguments = [
             "distributed.cli.dask_worker",
@@ -196,9 +207,16 @@ impl Client {
 }
 
 /// Gives a pod an address, as the kubelet would.
-pub async fn set_ip(namespace: &Namespace, pod: &Pod, ip: Ipv4Addr) {
-    let pods: Api<Pod> = namespace.api();
-    let status = json!({"status": {"podIP": ip.to_string(), "podIPs": [{"ip": ip.to_string()}]}});
-    let patched = pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
-    patched.unwrap_or_else(|error| panic!("pod {}: {error}", pod.name_any()));
+pub async fn set_ip(namespace: &Namespace, pod: &Pod, ip: impl Into<IpAddr>) {
+    try_set_ip(namespace, pod, ip).await.unwrap_or_else(|error| panic!("pod {}: {error}", pod.name_any()));
+}
+
+/// The same with a pod that may be gone by now.
+///
+/// # Errors
+/// When it is gone.
+pub async fn try_set_ip(namespace: &Namespace, pod: &Pod, ip: impl Into<IpAddr>) -> Result<(), kube::Error> {
+    let (pods, ip): (Api<Pod>, _) = (namespace.api(), ip.into().to_string());
+    let status = json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}});
+    pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status)).await.map(drop)
 }

@@ -214,9 +214,13 @@ async fn until_done(namespace: &Namespace, ending: Ending) {
     let expected = if ending == Ending::Completed { JobStatus::Successful } else { JobStatus::Failed };
     wait_for_status(namespace, "job", expected).await;
     assert_final(&raw_status(namespace, "job").await, "job", expected);
-    wait_for("the cluster is gone", async || {
+    // To the last of it: what is left of a group has its status written now and then while it goes.
+    wait_for("the cluster is gone, with all that was made for it", async || {
         let clusters = namespace.list::<DaskCluster>("").await.len();
-        check(clusters == 0, || clusters.to_string())
+        let groups = namespace.list::<DaskWorkerGroup>("").await.len();
+        let others = format!("{}!={}", labels::COMPONENT, labels::JOB_RUNNER);
+        let pods = namespace.list::<Pod>(&others).await.len();
+        check(clusters + groups + pods == 0, || format!("{clusters} clusters, {groups} groups, {pods} pods"))
     })
     .await;
     let kept: Pod = namespace.get("job-runner").await;

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, Secret};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::namespace::{Namespace, PROCESS, this_process};
-use crate::templates::{FATE, FATE_NO_NODE};
+use crate::templates::{FATE, FATE_LACKS_COMMAND, FATE_NO_NODE};
 
 /// How long containers take to stop.
 const STOP: Duration = Duration::from_millis(150);
@@ -108,8 +108,112 @@ async fn look_after(client: Client, pod: Option<Pod>) {
         let params = PostParams::default();
         let _ = pods.create_subresource::<Value, Value>("binding", &name, &params, &binding).await;
     } else if pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending") {
-        set_status(&pods, &pod, running(&pod)).await;
+        if lacks_command(&pod) {
+            set_status(&pods, &pod, not_found(&pod)).await;
+        } else if mounted(&pods, &pod).await {
+            set_status(&pods, &pod, running(&pod)).await;
+        }
     }
+}
+
+/// Waits until the volumes of a pod can be mounted, as the kubelet does; false if the pod went before.
+async fn mounted(pods: &Api<Pod>, pod: &Pod) -> bool {
+    let client = pods.clone().into_client();
+    let namespace = pod.namespace().unwrap_or_default();
+    let mut told = false;
+    while let Some(missing) = missing_source(&client, &namespace, pod).await {
+        if !told {
+            tell_failed_mount(&client, &namespace, pod, &missing).await;
+            set_status(pods, pod, waiting(pod)).await;
+            told = true;
+        }
+        sleep(STOP).await;
+        if pods.get_opt(&pod.name_any()).await.ok().flatten().and_then(|live| live.uid()) != pod.uid() {
+            return false;
+        }
+    }
+    true
+}
+
+/// The first ConfigMap or Secret that a volume needs and that is not there, in the kubelet's words.
+async fn missing_source(client: &Client, namespace: &str, pod: &Pod) -> Option<String> {
+    let configs: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        if let Some(source) = &volume.config_map
+            && matches!(configs.get_opt(&source.name).await, Ok(None))
+        {
+            return Some(format!("volume \"{}\" : configmap \"{}\" not found", volume.name, source.name));
+        }
+        let secret = volume.secret.as_ref().and_then(|source| source.secret_name.as_deref());
+        if let Some(name) = secret
+            && matches!(secrets.get_opt(name).await, Ok(None))
+        {
+            return Some(format!("volume \"{}\" : secret \"{name}\" not found", volume.name));
+        }
+    }
+    None
+}
+
+async fn tell_failed_mount(client: &Client, namespace: &str, pod: &Pod, missing: &str) {
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let event = json!({
+        "metadata": {"generateName": "failed-mount-", "namespace": namespace},
+        "involvedObject": {
+            "kind": "Pod", "apiVersion": "v1", "name": pod.name_any(), "namespace": namespace, "uid": pod.uid(),
+        },
+        "reason": "FailedMount", "message": format!("MountVolume.SetUp failed for {missing}"), "type": "Warning",
+        "firstTimestamp": now, "lastTimestamp": now, "count": 1, "source": {"component": "kubelet"},
+    });
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let event = serde_json::from_value(event).expect("it is an Event");
+    let _ = events.create(&PostParams::default(), &event).await;
+}
+
+/// The status of a pod that has waited on its node for a minute.
+fn waiting(pod: &Pod) -> Value {
+    let then = (Timestamp::now() - SignedDuration::from_mins(1)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| {
+        json!({
+            "name": container.name, "image": container.image, "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ContainerCreating"}},
+        })
+    });
+    json!({
+        "phase": "Pending", "startTime": then,
+        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": then}],
+        "containerStatuses": containers.collect::<Vec<_>>(),
+    })
+}
+
+/// Whether the pod is to run a command that its image is said to lack.
+fn lacks_command(pod: &Pod) -> bool {
+    let fated = pod.annotations().get(FATE).is_some_and(|fate| fate == FATE_LACKS_COMMAND);
+    let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let first = containers.next().and_then(|container| container.args.as_ref()?.first());
+    fated && first.is_some_and(|word| word.starts_with("dask-"))
+}
+
+/// The status of a pod whose command was not found, as the kubelet reports it with containerd and runc.
+fn not_found(pod: &Pod) -> Value {
+    let mut status = waiting(pod);
+    let never = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("Never");
+    let end = json!({"terminated": {
+        "exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z",
+        "message": "failed to create containerd task: exec: \"dask\": executable file not found in $PATH",
+    }});
+    status["phase"] = if never { "Failed".into() } else { "Running".into() };
+    for container in status["containerStatuses"].as_array_mut().into_iter().flatten() {
+        if never {
+            container["state"] = end.clone();
+        } else {
+            container["restartCount"] = 1.into();
+            container["state"] =
+                json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
+            container["lastState"] = end.clone();
+        }
+    }
+    status
 }
 
 async fn set_status(pods: &Api<Pod>, pod: &Pod, status: Value) {

@@ -1,6 +1,6 @@
 //! Plays the schedulers: publishes what the operator's link would have heard from them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -62,7 +62,9 @@ impl Link {
                 let Some(snapshot) = context.cache.cluster_snapshot(&key) else { continue };
                 let script = self.script.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let view = script(&snapshot);
-                context.links.publish(&key, view.clone());
+                let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+                context.links.begin(&key, uid);
+                context.links.publish(&key, uid, view.clone());
                 let news = said.get(&key).is_none_or(|last| timeless(last) != timeless(&view));
                 said.insert(key.clone(), view);
                 if news {
@@ -79,9 +81,15 @@ impl Link {
 /// What of a view wakes the controllers.
 fn timeless(view: &LinkView) -> impl PartialEq + use<'_> {
     let sample = view.sample.as_ref();
+    let members = sample.and_then(|sample| sample.members.as_deref()).map(|members| {
+        let mut members = members.clone();
+        members.taken = None;
+        members
+    });
     (
         sample.map(|sample| (&sample.scheduler_id, sample.adaptive_target, sample.idleness, &sample.drains)),
-        sample.and_then(|sample| sample.members.as_ref()).map(|m| &m.by_host),
+        members,
+        sample.map(|sample| &sample.fenced),
         &view.failure,
     )
 }
@@ -100,6 +108,7 @@ pub fn with_drains(cluster: &ClusterSnapshot, progress: &DrainProgress) -> LinkV
     let drains = marked.map(|pod| (pod.uid.clone(), progress.clone())).collect();
     let now = Timestamp::now();
     let sample = Sample {
+        asked: now,
         taken: now,
         scheduler_id: "Scheduler-1".into(),
         started: None,
@@ -112,24 +121,30 @@ pub fn with_drains(cluster: &ClusterSnapshot, progress: &DrainProgress) -> LinkV
         idleness: Idleness::Unknown,
         members: Some(Arc::new(members(cluster, |_, rank| Some(rank)))),
         drains,
+        fenced: BTreeSet::new(),
     };
     LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
 }
 
-/// The registered workers: those with an address. `rank` gives each its place, from its pod and its number by name.
+/// The registered workers: one of each pod with an address. `rank` gives each its place, from its pod and its number
+/// by name.
 #[must_use]
 pub fn members(cluster: &ClusterSnapshot, rank: impl Fn(&str, u32) -> Option<u32>) -> Members {
-    let pods = cluster.groups.iter().flat_map(GroupMembers::pods);
-    let registered = pods.filter_map(|pod| Some((&pod.name, pod.ip.as_deref()?)));
-    let mut members = Members { taken: Some(Timestamp::now()), by_host: HashMap::new() };
-    for (number, (name, host)) in (0..).zip(registered) {
+    let mut members = Members::new(Timestamp::now());
+    let mut number = 0;
+    for pod in cluster.groups.iter().flat_map(GroupMembers::pods) {
+        let Some(host) = pod.ip.as_deref() else {
+            members.insert(&pod.uid, vec![]);
+            continue;
+        };
         let member = Member {
             address: format!("tcp://{host}:40000").into(),
-            name: name.clone(),
-            rank: rank(name, number),
+            name: pod.name.clone(),
+            rank: rank(&pod.name, number),
             ..Member::default()
         };
-        members.by_host.entry(host.into()).or_default().push(member);
+        members.insert(&pod.uid, vec![member]);
+        number += 1;
     }
     members
 }

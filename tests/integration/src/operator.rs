@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dask_operator::context::Context;
-use dask_operator::run::{self, Running};
+use dask_operator::run::{self, Clients, Running};
 use dask_operator::settings::Settings;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
@@ -105,8 +105,9 @@ impl Operator {
         let scripted = launch.arguments.iter().any(|argument| argument == UNASKED);
         let token = shutdown.clone();
         let start = runtime.spawn(async move {
-            let client = spoiled_client(launch.config, &launch.faults);
-            run::start(client, settings, token)
+            let client = spoiled_client(launch.config.clone(), &launch.faults);
+            let for_election = Box::new(move || Ok(spoiled_client(launch.config, &launch.faults)));
+            run::start(Clients { client, for_election }, settings, token)
         });
         let running = start
             .await

@@ -8,6 +8,9 @@ pub const FATE: &str = "integration-tests/fate";
 /// The pod stays without a node.
 pub const FATE_NO_NODE: &str = "no-node";
 
+/// The pod's image lacks the commands `dask-scheduler` and `dask-worker`.
+pub const FATE_LACKS_COMMAND: &str = "lacks-command";
+
 /// A cluster as in dask-kubernetes' documentation.
 #[must_use]
 pub fn cluster(name: &str, workers: i32) -> DaskCluster {

@@ -1,13 +1,19 @@
 //! DaskAutoscalers: the number that a scheduler wants becomes the size of the default group.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dask_operator::scheduler_link::Idleness;
 use dask_operator_api::labels::{COOLDOWN_UNTIL, KOPF_FINALIZER};
 use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskWorkerGroup};
-use integration_tests::fault::listed;
+use integration_tests::fault::{Call, listed};
+use integration_tests::link::obliging;
+use integration_tests::operator::Launch;
 use integration_tests::wait::check;
-use integration_tests::{Namespace, World, holds_for, templates, wait_for, wait_until_quiet};
+use integration_tests::{
+    ApiServer, Fault, Faults, Kubelet, Link, Namespace, Operator, World, holds_for, templates, wait_for,
+    wait_until_quiet,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
@@ -186,6 +192,85 @@ async fn deleting_it_leaves_the_workers() {
     holds_for(Duration::from_secs(2), "the number stays", async || {
         let found = replicas(namespace).await;
         check(found == 3, || found.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_autoscalers_the_older_one_acts_and_the_other_takes_its_place() {
+    let world = World::with_cluster("rivals", 1).await;
+    let namespace = &world.namespace;
+    world.observer.allow("c-default", 3);
+    let _voice = Voice::start(&world, "c", Says::wants(1));
+    let named = |name: &str, number: i32| {
+        let mut autoscaler = autoscaler(number, number);
+        autoscaler.metadata.name = Some(name.to_owned());
+        autoscaler
+    };
+    namespace.create_object(&named("c", 3)).await;
+    wait_for_replicas(namespace, 3).await;
+    namespace.create_object(&named("c-autoscaler", 1)).await;
+    let conflict = async || {
+        let status = namespace.find::<DaskAutoscaler>("c-autoscaler").await?.status.unwrap_or_default();
+        let found = status.conditions.iter().find(|c| c.reason == "AutoscalerConflict").cloned();
+        found.ok_or_else(|| format!("{status:?}"))
+    };
+    let told = wait_for("the younger one says that it does nothing", conflict).await;
+    assert!(told.status == "False" && told.message.contains("DaskAutoscaler \"c\""), "{told:?}");
+    let warned = namespace.wait_for_event("c-autoscaler", "AutoscalerConflict").await;
+    assert_eq!((warned.len(), warned[0].type_.as_deref()), (1, Some("Warning")));
+    rested(namespace).await;
+    holds_for(Duration::from_secs(3), "the number stays", async || {
+        let found = replicas(namespace).await;
+        check(found == 3, || found.to_string())
+    })
+    .await;
+    namespace.delete::<DaskAutoscaler>("c").await;
+    wait_for_replicas(namespace, 2).await;
+}
+
+/// `KubeCluster.scale(n)` deletes the autoscaler, sets the group's number, and waits until it reads that number.
+#[tokio::test]
+async fn a_change_that_is_under_way_does_not_undo_a_clients() {
+    let rests = |call: &Call| {
+        let annotations = &call.body["metadata"]["annotations"];
+        call.verb == "patch" && call.is_about("daskautoscalers") && annotations.get(COOLDOWN_UNTIL).is_some()
+    };
+    let faults =
+        Faults::plan(
+            move |call| {
+                if rests(call) { Fault::DelayReply(Duration::from_secs(1)) } else { Fault::None }
+            },
+        );
+    let namespace = &ApiServer::shared().await.namespace("late-scale").await;
+    let _kubelet = Kubelet::start(namespace).await;
+    let link = Link::scripted(|cluster| {
+        let mut view = obliging(cluster);
+        if let Some(sample) = &mut view.sample {
+            Arc::make_mut(sample).adaptive_target = Some(5);
+        }
+        view
+    });
+    let operator = Operator::launch(Launch::alone(namespace).link(&link).faults(&faults)).await;
+    namespace.create_object(&templates::cluster("c", 1)).await;
+    namespace.wait_for_ready_workers("c-default", 1).await;
+    namespace.create_object(&autoscaler(0, 10)).await;
+    wait_for("the autoscaler is about to act", async || {
+        let autoscaler = namespace.find::<DaskAutoscaler>("c").await?;
+        check(autoscaler.annotations().contains_key(COOLDOWN_UNTIL), || format!("{autoscaler:?}"))
+    })
+    .await;
+    namespace.delete::<DaskAutoscaler>("c").await;
+    namespace.scale_group("c-default", 2).await;
+    wait_for("the late write was refused", async || {
+        let writes = operator.faults.writes();
+        let refused = |call: &&Call| call.is_about("daskworkergroups") && call.status == Some(409);
+        check(writes.iter().any(|call| refused(&call)), || listed(&writes))
+    })
+    .await;
+    holds_for(Duration::from_secs(2), "the client's number stays", async || {
+        let found = replicas(namespace).await;
+        check(found == 2, || found.to_string())
     })
     .await;
 }

@@ -53,6 +53,8 @@ async fn two_replicas_that_may_nothing() {
 #[case::one_without_lease(&["replicas=1", "leaderElection.enabled=false"], &[("Role", 0), ("RoleBinding", 0), ("ClusterRole", 1)])]
 #[case::namespaced(&["rbac.cluster=false"], &[("ClusterRole", 0), ("ClusterRoleBinding", 0), ("Role", 2), ("RoleBinding", 2)])]
 #[case::two_namespaces(&[r#"namespaces=["a","b"]"#], &[("ClusterRole", 0), ("Role", 3), ("RoleBinding", 3)])]
+#[case::without_policy(&[], &[("NetworkPolicy", 0)])]
+#[case::with_policy(&["networkPolicy.enabled=true"], &[("NetworkPolicy", 1), ("Deployment", 1)])]
 #[case::own_rbac(&["rbac.create=false", "serviceAccount.create=false"], &[("ClusterRole", 0), ("Role", 0), ("ServiceAccount", 0)])]
 #[case::metrics(&[r#"metrics={"scheduler":{"enabled":true,"serviceMonitor":{"enabled":true}},"worker":{"enabled":true,"podMonitor":{"enabled":true}}}"#], &[("Deployment", 1)])]
 #[tokio::test]
@@ -61,6 +63,48 @@ async fn values_choose_the_objects(#[case] values: &[&str], #[case] expected: &[
     for (kind, count) in expected {
         assert_eq!(chart::of_kind(&objects, kind).count(), *count, "{kind}");
     }
+}
+
+#[tokio::test]
+async fn leases_and_definitions_are_granted_by_name() {
+    let objects = rendered(&[]).await;
+    let arguments = arguments(&objects);
+    let lease = arguments.iter().find_map(|argument| argument.strip_prefix("--lease-name=")).unwrap();
+    let definitions = chart::of_kind(&objects, "CustomResourceDefinition");
+    let definitions: Vec<&Value> = definitions.map(|definition| &definition["metadata"]["name"]).collect();
+    let roles = chart::of_kind(&objects, "Role").chain(chart::of_kind(&objects, "ClusterRole"));
+    let mut by_name = 0;
+    for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
+        let names = match rule["resources"][0].as_str().unwrap() {
+            "leases" if rule["verbs"] == json!(["create"]) => continue,
+            "leases" => json!([lease]),
+            "customresourcedefinitions" => json!(definitions),
+            _ => continue,
+        };
+        by_name += 1;
+        let sorted =
+            |names: &Value| serde_json::from_value::<std::collections::BTreeSet<String>>(names.clone());
+        assert_eq!(sorted(&rule["resourceNames"]).unwrap(), sorted(&names).unwrap(), "{rule}");
+    }
+    assert_eq!(by_name, 2);
+}
+
+#[rstest::rstest]
+#[case::the_own_namespace(&[], json!([{"podSelector": {}}]))]
+#[case::prometheus(
+    &[r#"networkPolicy.from=[{"namespaceSelector":{"matchLabels":{"a":"b"}}}]"#],
+    json!([{"namespaceSelector": {"matchLabels": {"a": "b"}}}])
+)]
+#[tokio::test]
+async fn a_network_policy_lets_in_who_is_named(#[case] values: &[&str], #[case] from: Value) {
+    let objects = rendered(&[&["networkPolicy.enabled=true"], values].concat()).await;
+    let spec = &chart::the(&objects, "NetworkPolicy")["spec"];
+    let port = &container(&objects)["ports"][0]["containerPort"];
+    assert_eq!(spec["ingress"], json!([{"from": from, "ports": [{"protocol": "TCP", "port": port}]}]));
+    assert_eq!(spec["policyTypes"], json!(["Ingress"]), "what it sends is not restricted");
+    let template = &chart::the(&objects, "Deployment")["spec"]["template"];
+    let selected = spec["podSelector"]["matchLabels"].as_object().unwrap();
+    assert!(selected.iter().all(|(key, value)| template["metadata"]["labels"][key] == *value));
 }
 
 #[rstest::rstest]
@@ -107,7 +151,7 @@ async fn values_that_cannot_work_are_refused(#[case] values: &[&str], #[case] wo
     r#"volumes=[{"name":"v","emptyDir":{}}]"#, r#"volumeMounts=[{"name":"v","mountPath":"/v"}]"#,
     r#"tolerations=[{"operator":"Exists"}]"#, r#"nodeSelector={"a":"b"}"#, r#"imagePullSecrets=[{"name":"s"}]"#,
     r#"workerAllocation={"size":10,"delay":2}"#, r#"priorityClassName="system-cluster-critical""#,
-    r#"logLevel="debug""#,
+    r#"logLevel="debug""#, r#"networkPolicy={"enabled":true,"from":[{"podSelector":{}}]}"#,
 ])]
 #[tokio::test]
 async fn the_api_server_takes_the_objects_and_restricted_namespaces_the_pods(#[case] values: &[&str]) {

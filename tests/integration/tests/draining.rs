@@ -218,7 +218,7 @@ async fn a_refused_worker_is_a_member_again_once_another_went_in_its_place() {
         if let Some(pod) = pods.find(|pod| *pod.name == *holder)
             && let Some(drain) = sample.drains.get_mut(&pod.uid)
         {
-            *drain = DrainProgress::Refused { message: "it holds an actor".to_owned() };
+            *drain = DrainProgress::Refused { message: "it holds an actor".to_owned(), fenced: false };
         }
         view
     });

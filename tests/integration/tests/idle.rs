@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
+use dask_operator::cluster_cache::ObjectKey;
 use dask_operator::scheduler_link::Idleness;
-use dask_operator_api::DaskCluster;
+use dask_operator_api::{DaskCluster, DaskJob, JobStatus};
+use integration_tests::dask::{Dask, set_ip};
+use integration_tests::jobs::{job_json, wait_for_status};
+use integration_tests::kubelet::wait_until_running;
+use integration_tests::operator::Launch;
 use integration_tests::wait::check;
-use integration_tests::{World, holds_for, templates, wait_for};
+use integration_tests::{ApiServer, Kubelet, Operator, World, holds_for, templates, wait_for};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use serde_json::json;
 
 use crate::samples::{Says, Voice};
 
@@ -73,4 +81,104 @@ async fn without_a_timeout_idle_clusters_stay() {
         world.namespace.find::<DaskCluster>("c").await.map(drop)
     })
     .await;
+}
+
+/// From here on nobody knows what the scheduler does: it may have been given a large graph.
+#[tokio::test]
+async fn an_idle_scheduler_that_answers_nothing_more_is_neither_deleted_nor_restarted() {
+    let world = with_timeout("idle-silent", 2).await;
+    let namespace = &world.namespace;
+    let since = Timestamp::now();
+    let silent = Says { last_asked: Some(since), ..Says::idle(Idleness::Since(since)) };
+    let voice = Voice::start(&world, "c", silent);
+    let mut containers = templates::cluster_json("c", 0)["spec"]["scheduler"]["spec"]["containers"].clone();
+    containers[0]["image"] = "dask:new".into();
+    let edit =
+        json!({"scheduler": {"spec": {"containers": containers}}, "update": {"scheduler": "WhenIdle"}});
+    let image = async || {
+        let spec = namespace.get::<Deployment>("c-scheduler").await.spec.unwrap();
+        spec.template.spec.unwrap().containers[0].image.clone().unwrap_or_default()
+    };
+    wait_for("the last answer is old", async || {
+        check(Timestamp::now() > since + Duration::from_secs(3), || "not yet".to_owned())
+    })
+    .await;
+    namespace.patch::<DaskCluster>("c", json!({ "spec": edit })).await;
+    holds_for(Duration::from_secs(4), "it stays as it is", async || {
+        namespace.find::<DaskCluster>("c").await?;
+        let image = image().await;
+        check(image == "dask:test", || image)
+    })
+    .await;
+    namespace.patch::<DaskCluster>("c", json!({"spec": {"idleTimeout": 0}})).await;
+    voice.say(Says::idle(Idleness::Since(since)));
+    wait_for("the scheduler is made anew", async || {
+        let image = image().await;
+        check(image == "dask:new", || image)
+    })
+    .await;
+    namespace.patch::<DaskCluster>("c", json!({"spec": {"idleTimeout": 2}})).await;
+    is_gone(&world).await;
+}
+
+#[tokio::test]
+async fn a_real_scheduler_whose_loop_is_blocked_is_not_idle() {
+    let mut dask = Dask::new().await;
+    dask.start_scheduler().await;
+    let mut client = dask.client().await;
+    let namespace = ApiServer::shared().await.namespace("idle-blocked").await;
+    let _kubelet = Kubelet::start(&namespace).await;
+    let arguments = ["--leader-elect=false", "--scheduler-access=direct"];
+    let operator = Operator::launch(Launch::with_arguments(&namespace, &arguments)).await;
+    let mut cluster = templates::cluster("c", 0);
+    cluster.spec.idle_timeout = 8;
+    namespace.create_object(&cluster).await;
+    let pod = wait_for("the scheduler's pod", async || {
+        let pods: Vec<Pod> = namespace.list("dask.org/component=scheduler").await;
+        pods.first().cloned().ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    let pod = wait_until_running(&namespace, &pod.name_any()).await;
+    set_ip(&namespace, &pod, dask.scheduler_ip()).await;
+    let key = ObjectKey::new(namespace.name.as_str(), "c");
+    wait_for("the operator hears that it is idle", async || {
+        let view = operator.context().links.view(&key);
+        let idle = view.sample.as_ref().is_some_and(|sample| matches!(sample.idleness, Idleness::Since(_)));
+        check(idle && view.failure.is_none(), || format!("{view:?}"))
+    })
+    .await;
+    let block = "import threading\n\
+        threading.Thread(target=lambda: client.run_on_scheduler(lambda: __import__('time').sleep(16))).start()";
+    client.run(block).await;
+    holds_for(Duration::from_secs(14), "a blocked scheduler stays", async || {
+        namespace.find::<DaskCluster>("c").await.map(drop)
+    })
+    .await;
+    wait_for("it goes when it has said again that it is idle", async || {
+        let left: Vec<DaskCluster> = namespace.list("").await;
+        check(left.is_empty(), || format!("{} clusters", left.len()))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_cluster_of_a_job_waits_for_the_jobs_program() {
+    let world = World::start("idle-job").await;
+    let namespace = &world.namespace;
+    let since = Timestamp::now();
+    let _voice = Voice::start(&world, "job", Says::idle(Idleness::Since(since)));
+    let mut template = job_json("job");
+    template["spec"]["cluster"]["spec"]["idleTimeout"] = json!(1);
+    template["spec"]["job"]["spec"]["schedulingGates"] = json!([{"name": "integration-tests/closed"}]);
+    namespace.create_object(&serde_json::from_value::<DaskJob>(template).unwrap()).await;
+    wait_for_status(namespace, "job", JobStatus::ClusterCreated).await;
+    let cluster: DaskCluster = namespace.get("job").await;
+    holds_for(Duration::from_secs(4), "it stays while the program has not started", async || {
+        let now = namespace.find::<DaskCluster>("job").await?;
+        check(now.uid() == cluster.uid(), || "it was made again".to_owned())
+    })
+    .await;
+    namespace.patch::<Pod>("job-runner", json!({"spec": {"schedulingGates": null}})).await;
+    wait_for_status(namespace, "job", JobStatus::Running).await;
+    is_gone(&world).await;
 }

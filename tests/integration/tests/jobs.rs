@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use dask_operator_api::labels::KOPF_FINALIZER;
+use dask_operator_api::labels::{KOPF_FINALIZER, SCHEDULER_GATE};
 use dask_operator_api::{DaskCluster, DaskJob, JobStatus};
 use futures::{StreamExt, stream};
 use integration_tests::fault::Call;
 use integration_tests::jobs::{JobObserver, assert_final, job, job_json, raw_status, run, wait_for_status};
 use integration_tests::kubelet::{Ending, wait_until_running};
+use integration_tests::link::{obliging, unreachable};
 use integration_tests::templates::{FATE, FATE_NO_NODE};
 use integration_tests::wait::check;
 use integration_tests::{ApiServer, Fault, Faults, Kubelet, Namespace, Operator, World, holds_for, wait_for};
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use rstest::rstest;
@@ -317,6 +318,91 @@ async fn left_running(namespace: &Namespace) -> DaskJob {
     }});
     let patch = Patch::Merge(status);
     namespace.api::<DaskJob>().patch_status("job", &PatchParams::default(), &patch).await.unwrap()
+}
+
+/// The names of the runner's scheduling gates.
+async fn gates(namespace: &Namespace) -> Vec<String> {
+    let spec = namespace.get::<Pod>("job-runner").await.spec.unwrap();
+    spec.scheduling_gates.into_iter().flatten().map(|gate| gate.name).collect()
+}
+
+#[tokio::test]
+async fn the_program_starts_when_the_scheduler_answers() {
+    let world = World::start("job-gate").await;
+    let namespace = &world.namespace;
+    world.link.say(|_| unreachable());
+    let mut template = job_json("job");
+    template["spec"]["cluster"]["spec"]["scheduler"]["metadata"] =
+        json!({"annotations": {FATE: FATE_NO_NODE}});
+    template["spec"]["job"]["spec"]["schedulingGates"] = json!([{"name": "example.org/mine"}]);
+    namespace.create_object(&serde_json::from_value::<DaskJob>(template).unwrap()).await;
+    wait_for_status(namespace, "job", JobStatus::ClusterCreated).await;
+    let waits = namespace.wait_for_cluster_condition("job", "RunnerReady", "WaitingForScheduler").await;
+    assert!(waits.message.contains("\"job-runner\" is started when the scheduler"), "{}", waits.message);
+    namespace.wait_for_ready_workers("job-default", 1).await;
+    let (mine, ours) = ("example.org/mine".to_owned(), SCHEDULER_GATE.to_owned());
+    assert_eq!(gates(namespace).await, [mine.clone(), ours.clone()]);
+
+    let schedulers: Vec<Pod> = namespace.list("dask.org/component=scheduler").await;
+    let mend = json!({"metadata": {"annotations": {FATE: null}}});
+    namespace.patch::<Pod>(&schedulers[0].name_any(), mend).await;
+    namespace.wait_for_cluster_condition("job", "SchedulerReady", "AllReady").await;
+    holds_for(Duration::from_secs(3), "a scheduler that does not answer is waited for", async || {
+        let gates = gates(namespace).await;
+        check(gates == [mine.clone(), ours.clone()], || format!("{gates:?}"))
+    })
+    .await;
+    world.link.say(obliging);
+    wait_for("only the gate of another is left", async || {
+        let gates = gates(namespace).await;
+        check(gates == [mine.clone()], || format!("{gates:?}"))
+    })
+    .await;
+    namespace.patch::<Pod>("job-runner", json!({"spec": {"schedulingGates": null}})).await;
+    wait_for_status(namespace, "job", JobStatus::Running).await;
+    namespace.wait_for_cluster_condition("job", "RunnerReady", "AllReady").await;
+}
+
+#[tokio::test]
+async fn a_job_whose_service_names_another_cluster_gets_its_own() {
+    let world = World::start("job-selector").await;
+    let namespace = &world.namespace;
+    let mut template = job_json("job");
+    let selector = json!({"dask.org/cluster-name": "example", "dask.org/component": "scheduler"});
+    template["spec"]["cluster"]["spec"]["scheduler"]["service"]["selector"] = selector;
+    namespace.create_object(&serde_json::from_value::<DaskJob>(template).unwrap()).await;
+    wait_for_status(namespace, "job", JobStatus::Running).await;
+    let selector = namespace.get::<Service>("job-scheduler").await.spec.unwrap().selector.unwrap();
+    assert_eq!(json!(selector), json!({"dask.org/cluster-name": "job", "dask.org/component": "scheduler"}));
+    namespace.wait_for_cluster_condition("job", "SchedulerReady", "AllReady").await;
+    let told = namespace.wait_for_event("job", "SelectorCorrected").await;
+    assert_eq!((told.len(), told[0].type_.as_deref()), (1, Some("Normal")));
+    let note = told[0].note.clone().unwrap_or_default();
+    assert!(note.contains("dask.org/cluster-name=example") && note.contains("=job instead"), "{note}");
+}
+
+#[tokio::test]
+async fn an_edit_that_comes_too_late_is_told() {
+    let world = World::start("job-edit").await;
+    let namespace = &world.namespace;
+    namespace.create_object(&job("job")).await;
+    wait_for_status(namespace, "job", JobStatus::Running).await;
+    namespace.wait_for_cluster_condition("job", "Updating", "UpToDate").await;
+    let edit = json!({"spec": {"cluster": {"spec": {"worker": {"replicas": 4}}}}});
+    namespace.patch::<DaskJob>("job", edit).await;
+    let told = namespace.wait_for_cluster_condition("job", "Updating", "EditIgnored").await;
+    assert!(told.message.contains("edit DaskCluster \"job\""), "{}", told.message);
+    let about_job = wait_for("the job says so, too", async || {
+        let mut events = namespace.events_about("job").await;
+        events.retain(|event| {
+            let kind = event.regarding.as_ref().and_then(|about| about.kind.as_deref());
+            kind == Some("DaskJob") && event.reason.as_deref() == Some("EditIgnored")
+        });
+        check(!events.is_empty(), || "no Event".to_owned())?;
+        Ok(events.len())
+    })
+    .await;
+    assert_eq!((about_job, namespace.workers("job-default").await.len()), (1, 1));
 }
 
 /// A watch of pods that is behind must not be taken for a runner that vanished, nor lead to a second one.

@@ -1,13 +1,14 @@
 //! Links to real schedulers with real workers.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use dask_operator::cluster_cache::ObjectKey;
 use dask_operator::scheduler_link::{DrainProgress, LinkView};
-use dask_operator_api::{DaskCluster, DrainIntent, Reason, labels};
-use integration_tests::dask::{Dask, Worker, set_ip};
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, DrainIntent, Reason, labels};
+use integration_tests::dask::{Dask, Worker, set_ip, try_set_ip};
 use integration_tests::fault::{Call, listed};
+use integration_tests::kubelet::wait_until_running;
 use integration_tests::operator::Launch;
 use integration_tests::wait::{check, holds_for, wait_for};
 use integration_tests::{ApiServer, Kubelet, Namespace, Operator, templates, wait_until_quiet};
@@ -50,15 +51,44 @@ async fn objects(test: &str, workers: i32, ip: Ipv4Addr) -> (Namespace, Operator
     (namespace, operator, kubelet)
 }
 
+/// The worker that is started for a pod, and the address that the pod says it has.
+type Start = fn(&mut Dask, &Pod) -> (Worker, IpAddr);
+
+/// Name and address are those of the pod.
+fn as_usual(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
+    let worker = dask.start_worker(&pod.name_any());
+    let ip = worker.ip.into();
+    (worker, ip)
+}
+
+/// Only its name tells whose it is: Kubernetes knows the IPv6 address of its pod, Dask took the IPv4 one.
+fn by_name(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
+    elsewhere(dask.start_worker(&pod.name_any()))
+}
+
+/// Nothing tells whose it is.
+fn by_nothing(dask: &mut Dask, pod: &Pod) -> (Worker, IpAddr) {
+    elsewhere(dask.start_worker(&format!("mine-of-{}", pod.name_any())))
+}
+
+fn elsewhere(worker: Worker) -> (Worker, IpAddr) {
+    let [.., last] = worker.ip.octets();
+    (worker, Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into())
+}
+
 impl Cluster {
     async fn start(test: &str, workers: i32) -> Self {
+        Self::start_with(test, workers, as_usual).await
+    }
+
+    async fn start_with(test: &str, workers: i32, start: Start) -> Self {
         let mut dask = Dask::new().await;
         dask.start_scheduler().await;
         let (namespace, operator, kubelet) = objects(test, workers, dask.scheduler_ip()).await;
         let mut processes = Vec::new();
         for pod in namespace.workers(GROUP).await {
-            let worker = dask.start_worker(&pod.name_any());
-            set_ip(&namespace, &pod, worker.ip).await;
+            let (worker, ip) = start(&mut dask, &pod);
+            set_ip(&namespace, &pod, ip).await;
             processes.push(worker);
         }
         let cluster = Self { namespace, operator, _kubelet: kubelet, dask, workers: processes };
@@ -71,8 +101,7 @@ impl Cluster {
     }
 
     fn view(&self) -> std::sync::Arc<LinkView> {
-        let key = ObjectKey::new(self.namespace.name.as_str(), "c");
-        self.operator.context().links.view(&key)
+        view(&self.operator, &self.namespace)
     }
 
     async fn wait_for_view(&self, what: &str, found: impl Fn(&LinkView) -> bool) {
@@ -120,7 +149,7 @@ impl Cluster {
         self.wait_for_progress(
             uid,
             "the drain is refused",
-            |progress| matches!(progress, DrainProgress::Refused { message } if message.contains(words)),
+            |progress| matches!(progress, DrainProgress::Refused { message, .. } if message.contains(words)),
         )
         .await;
     }
@@ -129,6 +158,13 @@ impl Cluster {
         let worker = &self.workers[worker];
         format!("[w for w in client.scheduler_info(n_workers=-1)['workers'] if '{}:' in w]", worker.ip)
     }
+}
+
+/// What is known from the scheduler of the cluster `c`.
+fn view(operator: &Operator, namespace: &Namespace) -> std::sync::Arc<LinkView> {
+    let (key, context) = (ObjectKey::new(namespace.name.as_str(), "c"), operator.context());
+    let uid = context.cache.cluster_snapshot(&key).and_then(|snapshot| snapshot.cluster.metadata.uid.clone());
+    context.links.view(&key, uid.as_deref())
 }
 
 async fn condition(namespace: &Namespace) -> Option<(String, String)> {
@@ -290,6 +326,178 @@ async fn a_scheduler_that_restarts_during_a_drain_knows_nothing_of_it() {
         .await;
     cluster.dask.start_scheduler().await;
     cluster.wait_until_drained(0, &uid).await;
+}
+
+#[tokio::test]
+async fn a_worker_at_an_address_that_is_not_its_pods_is_drained_by_its_name() {
+    let cluster = Cluster::start_with("drain-by-name", 2, by_name).await;
+    let mut client = cluster.dask.client().await;
+    client.run(&format!("[future] = client.scatter([b'x' * 1000], workers={})", cluster.address(0))).await;
+    let uid = cluster.mark(0).await;
+    cluster.wait_until_drained(0, &uid).await;
+    assert_eq!(client.run("result = len(future.result())").await, json!(1000), "the data moved");
+}
+
+#[tokio::test]
+async fn a_worker_that_fits_no_pod_keeps_all_pods_and_is_named() {
+    let cluster = Cluster::start_with("drain-unknown", 2, by_nothing).await;
+    let mut client = cluster.dask.client().await;
+    client.run(&format!("[future] = client.scatter([b'x' * 1000], workers={})", cluster.address(0))).await;
+    cluster.namespace.scale_group(GROUP, 0).await;
+    let told = wait_for("it is said what is not known", async || {
+        let group = cluster.namespace.find::<DaskWorkerGroup>(GROUP).await?;
+        let conditions = group.status.unwrap_or_default().conditions;
+        let told = conditions.iter().find(|c| c.type_ == "Scaling" && c.reason == "DrainUnconfirmed");
+        told.map(|told| told.message.clone()).ok_or_else(|| format!("{conditions:?}"))
+    })
+    .await;
+    let pods = cluster.namespace.workers(GROUP).await;
+    assert!(told.contains(&pods[0].name_any()) && told.contains("mine-of-"), "{told}");
+    assert!(told.contains("--name $(DASK_WORKER_NAME)"), "{told}");
+    // A worker that the scheduler does not know is given up after 10 s.
+    holds_for(Duration::from_secs(14), "nobody is taken for empty", async || {
+        let left = cluster.namespace.workers(GROUP).await.len();
+        check(left == 2, || format!("{left} left"))
+    })
+    .await;
+    assert_eq!(client.run("result = len(future.result())").await, json!(1000));
+}
+
+/// As with `hostNetwork`.
+#[tokio::test]
+async fn of_pods_with_one_address_only_the_marked_one_is_retired() {
+    let mut dask = Dask::new().await;
+    dask.start_scheduler().await;
+    let (namespace, operator, kubelet) = objects("drain-host", 3, dask.scheduler_ip()).await;
+    let node = dask.new_ip();
+    let mut workers = Vec::new();
+    for pod in namespace.workers(GROUP).await {
+        set_ip(&namespace, &pod, node).await;
+        workers.push(dask.start_worker_at(&pod.name_any(), node));
+    }
+    let mut cluster = Cluster { namespace, operator, _kubelet: kubelet, dask, workers };
+    let three = |view: &LinkView| view.sample.as_ref().is_some_and(|sample| sample.workers == 3);
+    cluster.wait_for_view("all workers are known", three).await;
+    let mut client = cluster.dask.client().await;
+    let scatter = "futures = [client.scatter(bytes([i]) * 1000, workers=[w]) \
+                   for i, w in enumerate(client.scheduler_info(n_workers=-1)['workers'])]";
+    client.run(scatter).await;
+    cluster.namespace.scale_group(GROUP, 2).await;
+    cluster.namespace.wait_for_ready_workers(GROUP, 2).await;
+    let known = "result = sorted(w['name'] for w in client.scheduler_info(n_workers=-1)['workers'].values())";
+    let left: Vec<_> = cluster.namespace.workers(GROUP).await.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(client.run(known).await, json!(left), "those whose pods are left");
+    let gathered = client.run("result = [len(data) for data in client.gather(futures)]").await;
+    assert_eq!(gathered, json!([1000, 1000, 1000]));
+    let ended =
+        cluster.workers.iter_mut().filter_map(|worker| worker.has_ended().then(|| worker.name.clone()));
+    let ended: Vec<_> = ended.collect();
+    assert!(ended.len() <= 1 && ended.iter().all(|name| !left.contains(name)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_pod_with_the_labels_of_a_scheduler_is_none() {
+    let cluster = Cluster::start("links-copy", 1).await;
+    let id = cluster.view().sample.as_ref().unwrap().scheduler_id.clone();
+    let schedulers = async || cluster.namespace.list::<Pod>("dask.org/component=scheduler").await;
+    let real = schedulers().await[0].name_any();
+    let mut other = Dask::new().await;
+    other.start_scheduler().await;
+    let copy = json!({
+        "metadata": {"name": "copy", "labels": {
+            "dask.org/cluster-name": "c", "dask.org/component": "scheduler",
+        }},
+        "spec": {"containers": [{"name": "scheduler", "image": "dask:test"}]},
+    });
+    cluster.namespace.create_object(&serde_json::from_value::<Pod>(copy).unwrap()).await;
+    let copy = wait_until_running(&cluster.namespace, "copy").await;
+    set_ip(&cluster.namespace, &copy, other.scheduler_ip()).await;
+    let taken = cluster.view().sample.as_ref().unwrap().taken;
+    holds_for(Duration::from_secs(3), "the real one is asked", async || {
+        let view = cluster.view();
+        let asked = view.sample.as_ref().is_some_and(|sample| sample.scheduler_id == id);
+        check(asked && view.failure.is_none(), || format!("{view:?}"))
+    })
+    .await;
+    assert_eq!(schedulers().await.len(), 2);
+    cluster.wait_for_view("it was asked meanwhile", |view| view.sample.as_ref().unwrap().taken > taken).await;
+    let status = cluster.namespace.get::<DaskCluster>("c").await.status.unwrap().scheduler.unwrap();
+    assert_eq!((status.pod.as_deref(), status.id.as_deref()), (Some(real.as_str()), Some(&*id)));
+
+    // Its copy keeps the labels of the ReplicaSet, too, which therefore adopts it and then has one too many.
+    let debug = format!("debug pod/{real} --copy-to=debugged --keep-labels --image=dask:test");
+    cluster.namespace.kubectl(&debug, "").await;
+    wait_for("only the real one and the stranger are left, and it is asked", async || {
+        let left: Vec<_> = schedulers().await.iter().map(ResourceExt::name_any).collect();
+        check(left == ["copy", &real] || left == [&real, "copy"], || format!("{left:?}"))?;
+        let view = cluster.view();
+        let asked = view.sample.as_ref().is_some_and(|sample| sample.scheduler_id == id);
+        check(asked && view.failure.is_none(), || format!("{view:?}"))
+    })
+    .await;
+    assert_eq!(cluster.namespace.workers(GROUP).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cluster_made_again_at_once_has_lost_nothing() {
+    let mut cluster = Cluster::start("links-again", 1).await;
+    let first =
+        wait_for("an id", async || scheduler_id(&cluster.namespace).await.ok_or("none".to_owned())).await;
+    let clusters = cluster.namespace.api::<DaskCluster>();
+    clusters.delete("c", &kube::api::DeleteParams::background()).await.unwrap();
+    let made = wait_for("it is made again", async || {
+        let made = clusters.create(&kube::api::PostParams::default(), &templates::cluster("c", 1)).await;
+        made.map_err(|error| error.to_string())
+    })
+    .await;
+    cluster.dask.start_scheduler().await;
+    let second = wait_for("the status names the new scheduler", async || {
+        for pod in cluster.namespace.list::<Pod>("dask.org/component=scheduler").await {
+            let runs = pod.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Running"));
+            if runs {
+                // That of the cluster before may be going.
+                let _ = try_set_ip(&cluster.namespace, &pod, cluster.dask.scheduler_ip()).await;
+            }
+        }
+        let id = scheduler_id(&cluster.namespace).await.ok_or("none")?;
+        check(id != first, || id.clone())?;
+        Ok(id)
+    })
+    .await;
+    assert!(second.starts_with("Scheduler-"), "{second}");
+    let now = cluster.namespace.get::<DaskCluster>("c").await;
+    assert_eq!(now.uid(), made.uid());
+    let lost = now.status.unwrap().conditions.into_iter().find(|c| c.type_ == "SchedulerLostState");
+    assert!(lost.as_ref().is_none_or(|lost| lost.status != "True"), "{lost:?}");
+}
+
+/// The mark of the worker was taken off, or somebody retired it by hand: Dask gives it no task any more.
+#[tokio::test]
+async fn a_fence_that_is_found_by_a_new_operator_has_its_worker_replaced() {
+    let mut cluster = Cluster::start("links-fenced", 2).await;
+    let mut client = cluster.dask.client().await;
+    client.run(&format!("[future] = client.scatter([b'x' * 1000], workers={})", cluster.address(0))).await;
+    cluster.operator.kill();
+    let fence = format!(
+        "client.sync(client.scheduler.retire_workers, workers={}, close_workers=False, remove=False)",
+        cluster.address(0)
+    );
+    client.run(&fence).await;
+    cluster.operator = Operator::launch(launch(&cluster.namespace)).await;
+    let name = cluster.workers[0].name.clone();
+    wait_for("its pod is gone and another one there", async || {
+        let left: Vec<_> = cluster.namespace.workers(GROUP).await.iter().map(ResourceExt::name_any).collect();
+        check(left.len() == 2 && !left.contains(&name), || {
+            format!("{left:?} of {:?}", view(&cluster.operator, &cluster.namespace))
+        })
+    })
+    .await;
+    assert_eq!(client.run("result = len(future.result())").await, json!(1000), "the data moved");
+    let events = cluster.namespace.wait_for_event(GROUP, "WorkerReplaced").await;
+    assert!(
+        events.iter().any(|event| event.note.as_ref().is_some_and(|note| note.contains(&name))),
+        "{events:?}"
+    );
 }
 
 #[tokio::test]

@@ -63,6 +63,8 @@ fn arguments(lease_namespace: &str) -> Vec<String> {
         "--liveness=http://127.0.0.1:0/healthz",
         "--leader-elect=true",
         "--identity=rbac",
+        // The chart grants no other.
+        "--lease-name=dask-dask-operator",
         "--scheduler-access=none",
     ];
     fixed.into_iter().map(str::to_owned).chain([format!("--lease-namespace={lease_namespace}")]).collect()
@@ -93,6 +95,7 @@ async fn the_chart_grants_exactly_what_is_used() {
     let jobs = server.namespace("jobs").await;
     let _kubelet = Kubelet::start(&jobs).await;
     leave_a_job_and_an_autoscaler(&jobs).await;
+    leave_a_scheduler_without_its_volume(&jobs).await;
 
     let ends = async {
         let runner = wait_until_running(&jobs, "job-runner").await;
@@ -106,6 +109,7 @@ async fn the_chart_grants_exactly_what_is_used() {
         .await;
     };
     tokio::join!(scenario::play(&namespace, &launch), ends);
+    jobs.wait_for_cluster_condition("waits", "SchedulerReady", "ContainerCannotStart").await;
     for cluster in ["one", "two"] {
         legacy.wait_for_cluster_condition(cluster, "SchedulerReady", "NameTaken").await;
     }
@@ -125,6 +129,14 @@ async fn the_chart_grants_exactly_what_is_used() {
         granted.iter().all(|(verb, group, resource)| [verb, group, resource].iter().all(|word| *word != "*"))
     );
     server.down().await;
+}
+
+/// Of what it waits for only Events tell.
+async fn leave_a_scheduler_without_its_volume(namespace: &Namespace) {
+    let mut cluster = templates::cluster_json("waits", 0);
+    cluster["spec"]["scheduler"]["spec"]["volumes"] =
+        json!([{"name": "site", "configMap": {"name": "missing"}}]);
+    namespace.create_object(&serde_json::from_value::<DaskCluster>(cluster).unwrap()).await;
 }
 
 /// Both with the finalizer of the Python operator.

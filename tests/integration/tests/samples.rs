@@ -19,15 +19,17 @@ pub(crate) struct Says {
     pub idleness: Idleness,
     /// It does not answer.
     pub silent: bool,
+    /// It has not answered any question that was asked later than this.
+    pub last_asked: Option<Timestamp>,
 }
 
 impl Says {
     pub(crate) fn wants(target: u64) -> Self {
-        Self { target: Some(target), idleness: Idleness::Busy, silent: false }
+        Self { target: Some(target), idleness: Idleness::Busy, silent: false, last_asked: None }
     }
 
     pub(crate) fn idle(idleness: Idleness) -> Self {
-        Self { target: None, idleness, silent: false }
+        Self { target: None, idleness, silent: false, last_asked: None }
     }
 }
 
@@ -58,6 +60,9 @@ fn view(cluster: &ClusterSnapshot, says: Says) -> LinkView {
     if let Some(sample) = &mut view.sample {
         let sample = Arc::make_mut(sample);
         (sample.adaptive_target, sample.idleness) = (says.target, says.idleness);
+        if let Some(asked) = says.last_asked {
+            (sample.asked, sample.taken) = (asked, asked);
+        }
     }
     view.failure = says.silent.then(|| LinkFailure {
         reason: Reason::SchedulerUnreachable,

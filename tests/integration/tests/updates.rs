@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dask_operator::cluster_cache::snapshot::ClusterSnapshot;
+use dask_operator::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 use dask_operator::pods::telemetry;
 use dask_operator::scheduler_link::{DrainProgress, Idleness, LinkView, Member, Members, Sample};
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, labels};
 use futures::{StreamExt, stream};
-use integration_tests::link::{obliging, with_drains};
+use integration_tests::link::{obliging, ranking, with_drains};
 use integration_tests::operator::Launch;
 use integration_tests::wait::check;
 use integration_tests::{
@@ -118,6 +118,34 @@ async fn workers_are_replaced_a_few_at_a_time() {
     assert!(least >= 3, "only {least} of 4 were ready at some time");
     assert!(before.is_disjoint(&uids(&namespace.workers("c-default").await)));
     namespace.wait_for_cluster_condition("c", "Updating", "UpToDate").await;
+    world.observer.assert_no_violation();
+}
+
+/// A shuffle begins anew when one of its workers leaves.
+#[tokio::test]
+async fn workers_that_the_scheduler_protects_are_replaced_when_it_does_no_more() {
+    let world = World::with_cluster("shuffle", 2).await;
+    let namespace = &world.namespace;
+    world.observer.allow("c-default", 3);
+    let before = uids(&namespace.workers("c-default").await);
+    world.link.say(|cluster| ranking(cluster, |_, _| None));
+    edit_cluster(namespace, new_workers()).await;
+    let scaling = group_condition(namespace, "Scaling", "WorkerProtected").await;
+    let updating = wait_for("the update says why it waits", async || {
+        let told = group_condition(namespace, "Updating", "TemplateChanged").await;
+        check(told.message.contains(&scaling.message), || told.message.clone())?;
+        Ok(told)
+    })
+    .await;
+    assert_eq!(updating.status, "True");
+    holds_for(A_WHILE, "nobody is marked or replaced", async || {
+        let workers = namespace.workers("c-default").await;
+        let marked = workers.iter().filter(|pod| pod.annotations().contains_key(labels::DRAIN)).count();
+        check(marked == 0 && uids(&workers) == before, || format!("{marked} marked of {}", workers.len()))
+    })
+    .await;
+    world.link.say(obliging);
+    all_are_new(namespace, 2).await;
     world.observer.assert_no_violation();
 }
 
@@ -309,12 +337,7 @@ async fn a_lost_scheduler_is_told_and_its_stranded_workers_are_replaced() {
     world.observer.allow("c-default", 4);
     namespace.wait_for_cluster_condition("c", "SchedulerLostState", "StateKept").await;
     let before = namespace.workers("c-default").await;
-    for (number, pod) in before.iter().enumerate() {
-        let status = json!({"status": {"podIP": format!("10.9.0.{number}"), "podIPs": [{"ip": format!("10.9.0.{number}")}]}});
-        let pods = namespace.api::<Pod>();
-        let patch = kube::api::Patch::Merge(status);
-        pods.patch_status(&pod.name_any(), &kube::api::PatchParams::default(), &patch).await.unwrap();
-    }
+    let lost = before[1].uid().unwrap();
     // It started after these workers and before any that is made from now on.
     let created = before.iter().filter_map(|pod| pod.metadata.creation_timestamp.as_ref()).map(|time| time.0);
     let started = created.max().expect("workers") + SignedDuration::from_secs(1);
@@ -326,9 +349,12 @@ async fn a_lost_scheduler_is_told_and_its_stranded_workers_are_replaced() {
     // Its clock is 40 s ahead: nobody has to wait for those who might still join.
     world.link.say(move |cluster| {
         changed(cluster, |sample| {
-            let joined = ["10.9.0.0", "10.9.0.2"].map(|host| (host.into(), vec![Member::default()]));
-            let taken = Some(started + SignedDuration::from_secs(40));
-            sample.members = Some(Arc::new(Members { taken, by_host: joined.into() }));
+            let mut members = Members::new(started + SignedDuration::from_secs(40));
+            for pod in cluster.groups.iter().flat_map(GroupMembers::pods) {
+                let joined = *pod.uid != *lost;
+                members.insert(&pod.uid, joined.then(Member::default).into_iter().collect());
+            }
+            sample.members = Some(Arc::new(members));
             sample.scheduler_id = "Scheduler-2".into();
             sample.started = Some(started);
         })

@@ -298,6 +298,29 @@ fn counts_and_times_are_not_negative(#[case] plural: &str, #[case] path: &str) {
 }
 
 #[test]
+fn every_wanted_number_of_workers_has_the_same_maximum() {
+    let fields = [
+        ("daskclusters", "spec.worker.replicas"),
+        ("daskworkergroups", "spec.worker.replicas"),
+        ("daskjobs", "spec.cluster.spec.worker.replicas"),
+        ("daskautoscalers", "spec.minimum"),
+        ("daskautoscalers", "spec.maximum"),
+    ];
+    for (plural, path) in fields {
+        let field = at(plural, path);
+        assert_eq!(field["maximum"], json!(crate::MAX_REPLICAS), "{plural}: {path}");
+        assert_eq!(field["minimum"], json!(0), "{plural}: {path}");
+    }
+    let mut bounded = BTreeSet::new();
+    for_each_schema(|path, schema| {
+        if path.contains(".spec") && path.ends_with("eplicas") {
+            bounded.insert((path.to_owned(), schema["maximum"].clone() == json!(crate::MAX_REPLICAS)));
+        }
+    });
+    assert!(bounded.len() == 3 && bounded.iter().all(|(_, is_bounded)| *is_bounded), "{bounded:?}");
+}
+
+#[test]
 fn names_of_clusters_are_not_judged_at_admission() {
     // dask-kubernetes accepts them and sets phase Error, which its clients rely on.
     let metadata = &version("daskclusters")["schema"]["openAPIV3Schema"]["properties"]["metadata"];

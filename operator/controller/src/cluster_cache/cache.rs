@@ -1,13 +1,12 @@
 //! The handle through which everybody reads the watched state.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dask_operator_api::{ClusterPhase, DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup, JobStatus};
-use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use tokio::sync::watch;
 
 use super::ObjectKey;
@@ -19,6 +18,10 @@ use super::snapshot::{AutoscalerSnapshot, ClusterSnapshot, GroupSnapshot, JobSna
 use super::triggers::Triggers;
 use super::wire_pod::WirePod;
 use crate::telemetry::Metrics;
+
+/// What was counted is told again for so long: a count looks at every pod while nobody else can look at any, and whoever
+/// reaches the port for metrics can ask for it.
+const COUNTED_FOR: Duration = Duration::from_secs(1);
 
 /// The watched state. Clones share it.
 #[derive(Clone, Debug)]
@@ -36,6 +39,7 @@ struct Shared {
     jobs: Triggers,
     autoscalers: Triggers,
     ready: watch::Sender<bool>,
+    counted: Mutex<Option<(Instant, Counts)>>,
     metrics: Metrics,
 }
 
@@ -65,6 +69,7 @@ impl ClusterCache {
             jobs: Triggers::default(),
             autoscalers: Triggers::default(),
             ready: watch::Sender::new(false),
+            counted: Mutex::default(),
             metrics,
         };
         Self { shared: Arc::new(shared) }
@@ -80,6 +85,16 @@ impl ClusterCache {
     #[must_use]
     pub fn group_snapshot(&self, key: &ObjectKey) -> Option<GroupSnapshot> {
         self.index().group_snapshot(key)
+    }
+
+    /// A group as it is now, and the cluster that it names: for a look before each of many writes, which costs no more
+    /// than that.
+    #[must_use]
+    pub fn group_and_cluster(
+        &self,
+        key: &ObjectKey,
+    ) -> Option<(Arc<DaskWorkerGroup>, Option<Arc<DaskCluster>>)> {
+        self.index().group_and_cluster(key)
     }
 
     /// All that is known about a job; `None` if there is no such job.
@@ -132,18 +147,21 @@ impl ClusterCache {
 
     /// The clusters to reconcile, as they come, each after the cache and the store show what happened. Nothing
     /// comes before the cache is ready, and no cluster more often than every 100 ms. One taker at a time.
-    pub fn take_cluster_triggers(&self) -> impl Stream<Item = ObjectRef<DaskCluster>> + Send + 'static {
-        self.shared.clusters.stream().map(|key| key.object_ref())
+    #[must_use]
+    pub fn cluster_triggers(&self) -> Triggers {
+        self.shared.clusters.clone()
     }
 
-    /// The worker groups to reconcile, as [`Self::take_cluster_triggers`].
-    pub fn take_group_triggers(&self) -> impl Stream<Item = ObjectRef<DaskWorkerGroup>> + Send + 'static {
-        self.shared.groups.stream().map(|key| key.object_ref())
+    /// The worker groups to reconcile, as [`Self::cluster_triggers`].
+    #[must_use]
+    pub fn group_triggers(&self) -> Triggers {
+        self.shared.groups.clone()
     }
 
-    /// The clusters whose scheduler or workers changed, as [`Self::take_cluster_triggers`].
-    pub fn take_link_triggers(&self) -> impl Stream<Item = ObjectKey> + Send + 'static {
-        self.shared.links.stream()
+    /// The clusters whose scheduler or workers changed, as [`Self::cluster_triggers`].
+    #[must_use]
+    pub fn link_triggers(&self) -> Triggers {
+        self.shared.links.clone()
     }
 
     /// All clusters, for whoever takes the link triggers.
@@ -159,14 +177,16 @@ impl ClusterCache {
         }
     }
 
-    /// The jobs to reconcile, as [`Self::take_cluster_triggers`].
-    pub fn take_job_triggers(&self) -> impl Stream<Item = ObjectRef<DaskJob>> + Send + 'static {
-        self.shared.jobs.stream().map(|key| key.object_ref())
+    /// The jobs to reconcile, as [`Self::cluster_triggers`].
+    #[must_use]
+    pub fn job_triggers(&self) -> Triggers {
+        self.shared.jobs.clone()
     }
 
-    /// The autoscalers to reconcile, as [`Self::take_cluster_triggers`].
-    pub fn take_autoscaler_triggers(&self) -> impl Stream<Item = ObjectRef<DaskAutoscaler>> + Send + 'static {
-        self.shared.autoscalers.stream().map(|key| key.object_ref())
+    /// The autoscalers to reconcile, as [`Self::cluster_triggers`].
+    #[must_use]
+    pub fn autoscaler_triggers(&self) -> Triggers {
+        self.shared.autoscalers.clone()
     }
 
     /// Something that no watch shows concerns the autoscalers of this cluster: its scheduler wants another number
@@ -257,9 +277,17 @@ impl ClusterCache {
         self.health().report(Instant::now())
     }
 
-    /// Counts what there is.
+    /// What there was of each kind not more than a second before `now`.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self, now: Instant) -> Counts {
+        let mut counted = self.shared.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = counted.take().filter(|(at, _)| now.saturating_duration_since(*at) < COUNTED_FOR);
+        let (_, counts) = counted.insert(recent.unwrap_or_else(|| (now, self.count())));
+        counts.clone()
+    }
+
+    /// Counts what there is.
+    fn count(&self) -> Counts {
         let index = self.index();
         let mut counts = Counts { groups: index.groups.iter().count(), ..Counts::default() };
         for (_, cluster) in index.clusters.iter() {

@@ -10,9 +10,11 @@ use super::ObjectKey;
 use super::custom::Custom;
 use super::intern::Interner;
 use super::legacy::Legacy;
-use super::pods::{PodEntry, Pods};
+use super::pods::{PodEntry, Pods, Role};
 use super::records::{DeploymentRecord, RunnerRecord, ServiceRecord};
-use super::snapshot::{AutoscalerSnapshot, ClusterSnapshot, GroupMembers, GroupSnapshot, JobSnapshot};
+use super::snapshot::{
+    AutoscalerSnapshot, ClusterSnapshot, GroupMembers, GroupSnapshot, JobSnapshot, job_of,
+};
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
 
 impl Versioned for Arc<ServiceRecord> {
@@ -92,7 +94,9 @@ impl Index {
     pub(super) fn cluster_snapshot(&self, key: &ObjectKey) -> Option<ClusterSnapshot> {
         let cluster = self.clusters.get(key)?.clone();
         let scheduler = key.scheduler();
+        let job = job_of(&cluster).and_then(|owner| self.jobs.get(key).filter(|job| job.uid() == owner.uid));
         Some(ClusterSnapshot {
+            job_generation: job.and_then(|job| job.metadata.generation),
             cluster,
             service: self.services.get(&scheduler).cloned(),
             deployment: self.deployments.get(&scheduler).cloned(),
@@ -112,18 +116,29 @@ impl Index {
             cluster: self.clusters.get(&cluster).cloned(),
             scheduler_pods: self.pods.schedulers_of(&cluster),
             runner: self.pods.runner(&cluster.runner()).cloned(),
+            modules_stored: self.deployments.get(&cluster.scheduler()).is_some_and(|d| d.telemetry.is_some()),
             unanswered: self.unanswered.get(key).cloned().unwrap_or_default(),
             members,
         })
     }
 
     /// All that is known about a job.
+    pub(super) fn group_and_cluster(
+        &self,
+        key: &ObjectKey,
+    ) -> Option<(Arc<DaskWorkerGroup>, Option<Arc<DaskCluster>>)> {
+        let group = self.groups.get(key)?.clone();
+        let cluster = self.clusters.get(&cluster_of(key, &group)).cloned();
+        Some((group, cluster))
+    }
+
     pub(super) fn job_snapshot(&self, key: &ObjectKey) -> Option<JobSnapshot> {
         Some(JobSnapshot {
             job: self.jobs.get(key)?.clone(),
             cluster: self.clusters.get(key).cloned(),
             runner: self.pods.runner(&key.runner()).cloned(),
             last_run: self.last_runs.get(key).cloned(),
+            scheduler_pods: self.pods.schedulers_of(key),
         })
     }
 
@@ -133,7 +148,9 @@ impl Index {
         let cluster = key.sibling(autoscaler.spec.cluster.as_str());
         let group = self.groups.get(&cluster.default_group()).cloned();
         let group = group.filter(|group| group.spec.cluster == autoscaler.spec.cluster);
-        Some(AutoscalerSnapshot { autoscaler, cluster: self.clusters.get(&cluster).cloned(), group })
+        let others = self.autoscalers_of(&cluster).filter(|other| other != key);
+        let others = others.filter_map(|other| self.autoscalers.get(&other).cloned()).collect();
+        Some(AutoscalerSnapshot { autoscaler, cluster: self.clusters.get(&cluster).cloned(), group, others })
     }
 
     /// The autoscalers that name a cluster.
@@ -186,7 +203,12 @@ impl Index {
                     }
                 }
                 if let Some(cluster) = &pod.cluster {
-                    self.wake_cluster(key.sibling(cluster.clone()), wakes);
+                    let cluster = key.sibling(cluster.clone());
+                    // The runner of a job waits for the scheduler.
+                    if pod.role == Role::Scheduler && self.jobs.get(&cluster).is_some() {
+                        wakes.jobs.insert(cluster.clone());
+                    }
+                    self.wake_cluster(cluster, wakes);
                 }
                 if let Some(record) = &pod.runner {
                     self.runner_changed(&key, record, wakes);
@@ -243,6 +265,14 @@ impl Index {
                     wakes.groups.insert(group.clone());
                     self.wake_cluster(cluster_of(group, object), wakes);
                 }
+            }
+            let stored = |record: &Option<Arc<DeploymentRecord>>| {
+                record.as_ref().is_some_and(|record| record.telemetry.is_some())
+            };
+            if stored(&change.before) != stored(&change.after)
+                && let Some(cluster) = change.key.name.strip_suffix("-scheduler")
+            {
+                wakes.groups.extend(self.groups_of(&change.key.sibling(cluster)));
             }
             self.scheduler_part_changed([change], wakes);
         }
@@ -331,6 +361,7 @@ impl Index {
                     self.last_runs.insert(key.clone(), record);
                 }
             }
+            self.wake_cluster(key.clone(), wakes);
             wakes.jobs.insert(key);
         }
     }
@@ -343,6 +374,10 @@ impl Index {
         for Change { key, before, after } in changes {
             let named = |autoscaler: &Arc<DaskAutoscaler>| key.sibling(autoscaler.spec.cluster.as_str());
             let (old, new) = (before.as_ref().map(named), after.as_ref().map(named));
+            // One of several acts, and which of them depends on all.
+            for cluster in old.iter().chain(&new) {
+                wakes.autoscalers.extend(self.autoscalers_of(cluster));
+            }
             if old != new {
                 if let Some(old) = old {
                     if let Some(names) = self.autoscalers_by_cluster.get_mut(&old) {

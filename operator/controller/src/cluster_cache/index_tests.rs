@@ -83,6 +83,18 @@ fn worker(name: &str, version: u64) -> WirePod {
     wire_pod(name, &labels, "g-uid", version)
 }
 
+/// A pod of the Deployment of the scheduler of cluster `c`.
+fn scheduler(name: &str, version: u64) -> WirePod {
+    let mut metadata = metadata(name, version);
+    metadata["labels"] =
+        json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler", "pod-template-hash": "x"});
+    metadata["ownerReferences"] = json!([{
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "c-scheduler-x", "uid": "replicaset-uid",
+        "controller": true,
+    }]);
+    serde_json::from_value(json!({"metadata": metadata})).unwrap()
+}
+
 impl Index {
     fn see_cluster(&mut self, cluster: DaskCluster) -> Wakes {
         let (mut wakes, version) = (Wakes::default(), version(&cluster));
@@ -141,8 +153,10 @@ fn snapshots_show_what_belongs_together() {
     index.see_group(group("stranger", "other", 5));
     index.see_pod(&worker("w-2", 6));
     index.see_pod(&worker("w-1", 7));
-    let scheduler = json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler"});
-    index.see_pod(&wire_pod("c-scheduler-x", &scheduler, "replicaset-uid", 8));
+    index.see_pod(&scheduler("c-scheduler-x", 8));
+    let copied =
+        json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler", "pod-template-hash": "x"});
+    index.see_pod(&wire_pod("copy", &copied, "somebody", 8));
     let service = json!({"metadata": metadata("c-scheduler", 9), "spec": {}});
     let service =
         ServiceRecord::from(serde_json::from_value::<k8s_openapi::api::core::v1::Service>(service).unwrap());
@@ -177,8 +191,10 @@ fn groups_are_woken_when_their_scheduler_gets_a_pod() {
         index.deliver_group(0, applied, &mut woken);
     }
     let labels = json!({"dask.org/cluster-name": "c", "dask.org/component": "scheduler"});
+    let copy = wire_pod("copy", &labels, "somebody", 7);
+    assert_eq!(index.see_pod(&copy), wakes(&["c"], &[]), "labels alone make no scheduler");
     let pod = |version, status: Value| {
-        let mut pod = wire_pod("c-scheduler-x", &labels, "replicaset-uid", version);
+        let mut pod = scheduler("c-scheduler-x", version);
         pod.status = serde_json::from_value(status).unwrap();
         pod
     };

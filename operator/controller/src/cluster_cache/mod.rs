@@ -25,5 +25,6 @@ mod wire_pod;
 pub use cache::{ClusterCache, Counts};
 pub use health::WatchHealth;
 pub use key::ObjectKey;
+pub use triggers::Triggers;
 pub use watch::{Scope, watch};
 pub use wire_pod::WirePod;

@@ -1,15 +1,15 @@
 //! Where a pod is in its life and what is wrong with it, from its own status. Pure.
 
-use std::fmt::Write;
-
-use dask_operator_api::Reason;
+use dask_operator_api::{Reason, labels};
 use jiff::{SignedDuration, Timestamp};
 
-use super::records::{PodProblem, PodState};
-use super::wire_pod::{ContainerStatus, PodCondition, PodStatus, Terminated, WirePod};
+use super::records::{PodProblem, PodState, Startup};
+use super::wire_pod::{ContainerStatus, PodCondition, PodStatus, Terminated, WireContainer, WirePod};
+use crate::pods::form::Image;
+use crate::pods::invocation::{Form, Role};
+use crate::pods::telemetry;
+use crate::words::quoted;
 
-/// Most bytes of the kubelet's, the scheduler's or a container's words that are quoted.
-const MAX_WORDS: usize = 400;
 /// Exit code of a shell that did not find the command.
 const COMMAND_NOT_FOUND: i32 = 127;
 /// A container that ran for so long is no crash loop; the kubelet starts its back-off afresh after the same time.
@@ -53,11 +53,18 @@ pub(super) struct PodLife {
     pub(super) last_termination: Option<PodProblem>,
     pub(super) ready_since: Option<Timestamp>,
     pub(super) restarts: i32,
+    pub(super) startup: Startup,
 }
 
 impl PodLife {
     pub(super) fn of(pod: &WirePod) -> Self {
         let status = &pod.status;
+        let role = match pod.metadata.component.as_deref() {
+            Some(labels::SCHEDULER) => Some(Role::Scheduler),
+            Some(labels::WORKER) => Some(Role::Worker),
+            _ => None,
+        };
+        let main = role.and_then(|role| pod.spec.main_container(role));
         let phase = status.phase.as_deref().unwrap_or_default();
         let ready = status.condition("Ready").filter(|ready| phase == "Running" && ready.status == "True");
         let on_node = pod.spec.node_name.is_some() || phase == "Running" || status.is("PodScheduled");
@@ -65,6 +72,9 @@ impl PodLife {
             _ if pod.metadata.terminating => (PodState::Terminating, None),
             "Failed" => (PodState::Failed, Some(failure(pod))),
             "Succeeded" => (PodState::Failed, Some(exited(pod))),
+            _ if let Some((container, end)) = main.and_then(|main| ended_for_good(pod, main)) => {
+                (PodState::Failed, Some(ended_alone(pod, container, end)))
+            }
             _ if ready.is_some() => (PodState::Ready, None),
             _ if on_node => (PodState::Starting, obstacle(pod)),
             _ => (PodState::Pending, unschedulable(pod)),
@@ -75,8 +85,90 @@ impl PodLife {
             last_termination: last_termination(pod),
             ready_since: ready.filter(|_| state == PodState::Ready).and_then(PodCondition::since),
             restarts: status.containers().map(|container| container.restart_count).sum(),
+            startup: Startup {
+                modules: pod.spec.volumes.iter().any(|volume| volume.name == telemetry::VOLUME),
+                module_command: pod.metadata.module_command.as_deref().and_then(Image::from_annotation),
+                command_missing: role.zip(main).and_then(|(role, main)| lacking_image(pod, main, role)),
+                waiting_since: waits_without_a_word(pod, state).then(|| on_node_since(pod)).flatten(),
+            },
         }
     }
+}
+
+/// How the Dask container ended, if it will not run again while others keep the pod from ending. A pod all of whose
+/// containers have ended has a phase of its own.
+fn ended_for_good<'a>(
+    pod: &'a WirePod,
+    main: &WireContainer,
+) -> Option<(&'a ContainerStatus, &'a Terminated)> {
+    if main.restart_policy_rules.is_some() {
+        return None;
+    }
+    let container = pod.status.container_statuses.iter().find(|container| container.name == main.name)?;
+    let end = container.state.terminated.as_ref()?;
+    let policy = main.restart_policy.as_deref().or(pod.spec.restart_policy.as_deref());
+    let for_good = match policy {
+        Some("Never") => true,
+        Some("OnFailure") => end.exit_code == 0,
+        _ => false,
+    };
+    for_good.then_some((container, end))
+}
+
+fn ended_alone(pod: &WirePod, container: &ContainerStatus, end: &Terminated) -> PodProblem {
+    let place = place(pod, container);
+    if out_of_memory(end) {
+        return killed_for_memory(&place);
+    }
+    let reason = if end.exit_code == 0 { Reason::WorkerExited } else { Reason::PodFailed };
+    let (words, cure) = (quoted(end.message.as_deref()), cure(pod, container, end, ""));
+    let message = format!(
+        "{place} ended with exit code {}{words} and is not restarted, while other containers of the pod run on; {cure}",
+        end.exit_code
+    );
+    problem(reason, message)
+}
+
+/// The image of the Dask container, if it cannot run because the image has no command `dask-scheduler` or `dask-worker`.
+fn lacking_image(pod: &WirePod, main: &WireContainer, role: Role) -> Option<Image> {
+    if main.invocation(role)?.form != Form::Script {
+        return None;
+    }
+    let container = pod.status.container_statuses.iter().find(|container| container.name == main.name)?;
+    if container.is_running() {
+        return None;
+    }
+    let waiting = container.state.waiting.as_ref();
+    let cannot_start = waiting.filter(|waiting| waiting.reason.as_deref() != Some("CrashLoopBackOff"));
+    let words = cannot_start.and_then(|waiting| waiting.message.as_deref());
+    let end = container.state.terminated.as_ref().or(container.last_state.terminated.as_ref());
+    let missing = missing_command(words, None).is_some()
+        || end.is_some_and(|end| missing_command(end.message.as_deref(), Some(end.exit_code)).is_some());
+    missing.then(|| Image::new(&main.image))
+}
+
+/// Whether the pod is on a node, no container of it ever ran, and its status does not say why: it pulls an image, or it
+/// waits for a volume or its network, of which only Events tell.
+fn waits_without_a_word(pod: &WirePod, state: PodState) -> bool {
+    let ordinary = |container: &ContainerStatus| {
+        let word = container.state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
+        let created = container.state.running.is_some() || container.state.terminated.is_some();
+        let waits = matches!(word, None | Some("ContainerCreating" | "PodInitializing"));
+        container.restart_count == 0 && !created && waits
+    };
+    state == PodState::Starting
+        && pod.status.phase.as_deref() == Some("Pending")
+        && pod.status.container_statuses.iter().all(ordinary)
+        && pod
+            .status
+            .init_container_statuses
+            .iter()
+            .all(|c| !c.is_running() && (c.finished().is_some() || ordinary(c)))
+}
+
+fn on_node_since(pod: &WirePod) -> Option<Timestamp> {
+    let scheduled = pod.status.condition("PodScheduled").filter(|condition| condition.status == "True");
+    scheduled.and_then(PodCondition::since).or_else(|| pod.status.accepted()).or(pod.metadata.created)
 }
 
 fn problem(reason: Reason, message: String) -> PodProblem {
@@ -273,20 +365,6 @@ fn read_log(pod: &WirePod, container: &ContainerStatus, which: &str) -> String {
 fn without_back_off(words: &str) -> &str {
     let Some(rest) = words.strip_prefix("Back-off pulling image ") else { return words };
     rest.split_once("\": ErrImagePull: ").map_or("", |(_, cause)| cause)
-}
-
-/// `: words`, on one line and not too long; nothing when there are none.
-fn quoted(words: Option<&str>) -> String {
-    let mut quoted = String::new();
-    for word in words.unwrap_or_default().split_whitespace() {
-        let _ = write!(quoted, "{}{word}", if quoted.is_empty() { ": " } else { " " });
-    }
-    if quoted.len() > MAX_WORDS {
-        quoted.truncate(quoted.floor_char_boundary(MAX_WORDS));
-        quoted.push('…');
-    }
-    quoted.truncate(quoted.trim_end_matches('.').len());
-    quoted
 }
 
 #[cfg(test)]

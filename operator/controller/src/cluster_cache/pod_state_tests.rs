@@ -312,8 +312,159 @@ fn a_worker_that_ended_by_itself() {
 
 #[test]
 fn long_words_are_cut_at_a_character() {
-    let words = format!("{}ü", "x".repeat(MAX_WORDS - 3));
+    let words = format!("{}ü", "x".repeat(397));
     let quoted = quoted(Some(&words));
-    assert!(quoted.len() <= MAX_WORDS + '…'.len_utf8());
+    assert!(quoted.len() <= 400 + '…'.len_utf8());
     assert!(quoted.ends_with('…'));
+}
+
+/// A worker of a Dask container with these words and a helper, under a restart policy.
+fn helped(policy: Value, words: Value, dask: Value) -> PodLife {
+    let pod = json!({
+        "metadata": {"name": "w-1", "namespace": "ns", "labels": {"dask.org/component": "worker"}},
+        "spec": {"nodeName": "n", "restartPolicy": policy, "containers": [
+            {"name": "helper", "image": "helper:1", "args": ["serve"]},
+            {"name": "dask", "image": "dask:1", "args": words},
+        ]},
+        "status": {"phase": "Running", "containerStatuses": [
+            {"name": "helper", "image": "helper:1", "state": {"running": {}}},
+            {"name": "dask", "image": "dask:1", "state": dask},
+        ]},
+    });
+    PodLife::of(&serde_json::from_value(pod).unwrap())
+}
+
+fn ended_with(code: i32) -> Value {
+    json!({"terminated": {"exitCode": code, "reason": "Error"}})
+}
+
+#[rstest]
+#[case::never("Never", 1, Some(Reason::PodFailed))]
+#[case::never_and_well("Never", 0, Some(Reason::WorkerExited))]
+#[case::on_failure("OnFailure", 0, Some(Reason::WorkerExited))]
+#[case::on_failure_again("OnFailure", 1, None)]
+#[case::always("Always", 1, None)]
+fn a_worker_that_ended_for_good_beside_a_helper_has_ended(
+    #[case] policy: &str,
+    #[case] code: i32,
+    #[case] failed: Option<Reason>,
+) {
+    let life = helped(json!(policy), json!(["dask", "worker"]), ended_with(code));
+    assert_eq!(life.state == PodState::Failed, failed.is_some());
+    if failed.is_some() {
+        assert_eq!(reason(&life), failed);
+        let words = message(&life);
+        assert!(words.contains(&format!("exit code {code}")) && words.contains("\"dask\""), "{words}");
+    }
+}
+
+#[test]
+fn a_helper_that_ended_is_not_the_worker() {
+    let pod = json!({
+        "metadata": {"name": "w-1", "namespace": "ns", "labels": {"dask.org/component": "worker"}},
+        "spec": {"nodeName": "n", "restartPolicy": "Never", "containers": [
+            {"name": "helper"}, {"name": "dask", "command": ["dask-worker"]},
+        ]},
+        "status": {"phase": "Running", "conditions": ready(), "containerStatuses": [
+            {"name": "helper", "state": ended_with(1)}, {"name": "dask", "state": {"running": {}}},
+        ]},
+    });
+    assert_eq!(PodLife::of(&serde_json::from_value(pod).unwrap()).state, PodState::Ready);
+}
+
+#[test]
+fn without_a_dask_command_the_first_container_is_the_worker() {
+    let ended = helped(json!("Never"), json!(["start-worker"]), ended_with(1));
+    assert_eq!(ended.state, PodState::Starting, "the helper is first");
+}
+
+/// A scheduler or worker with this state of its Dask container.
+fn lacking(component: &str, args: Value, status: Value) -> Option<Image> {
+    let mut container = json!({"name": "dask", "image": "resolved@sha256:0"});
+    container.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+    let pod = json!({
+        "metadata": {"name": "w-1", "namespace": "ns", "labels": {"dask.org/component": component}},
+        "spec": {"nodeName": "n", "containers": [{"name": "dask", "image": "dask:1", "args": args}]},
+        "status": {"phase": "Running", "containerStatuses": [container]},
+    });
+    PodLife::of(&serde_json::from_value(pod).unwrap()).startup.command_missing
+}
+
+#[rstest]
+#[case::start_error(json!({"state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": NOT_FOUND}}}))]
+#[case::again(json!({"restartCount": 1, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+    "lastState": {"terminated": {"exitCode": 128, "reason": "StartError", "message": NOT_FOUND}}}))]
+#[case::waits(json!({"state": {"waiting": {"reason": "RunContainerError", "message": NOT_FOUND}}}))]
+#[case::behind_init(json!({"state": {"terminated": {"exitCode": 127, "reason": "Error"}}}))]
+#[case::behind_init_again(json!({"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+    "lastState": {"terminated": {"exitCode": 127, "reason": "Error"}}}))]
+fn an_image_that_lacks_the_command(#[case] status: Value) {
+    let image = Some(Image::new("dask:1"));
+    for words in
+        [json!(["dask-worker", "--name", "x"]), json!(["tini", "-g", "--", "prepare.sh", "dask-worker"])]
+    {
+        assert_eq!(lacking("worker", words, status.clone()), image);
+    }
+    let others =
+        [json!(["dask", "worker"]), json!(["sh", "-c", "dask-worker"]), json!(["dask-scheduler"]), json!([])];
+    for words in others {
+        assert_eq!(lacking("worker", words.clone(), status.clone()), None, "{words}");
+    }
+    assert_eq!(lacking("scheduler", json!(["dask-scheduler"]), status.clone()), image);
+    assert_eq!(lacking("job-runner", json!(["dask-worker"]), status), None, "runners are their author's");
+}
+
+#[rstest]
+#[case::error(json!({"state": {"terminated": {"exitCode": 1, "reason": "Error"}}}))]
+#[case::runs_again(json!({"restartCount": 1, "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 127}}}))]
+#[case::image(json!({"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}))]
+#[case::nothing(json!({}))]
+fn other_ends_say_nothing_of_the_command(#[case] status: Value) {
+    assert_eq!(lacking("worker", json!(["dask-worker"]), status), None);
+}
+
+/// Since when a pod in phase Pending waits, with these statuses of its containers.
+fn waits(status: Value) -> Option<String> {
+    let mut whole = json!({"phase": "Pending", "startTime": "2026-11-23T09:59:00Z", "conditions": [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": READY}]});
+    whole.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+    life(json!({"nodeName": "n"}), whole).startup.waiting_since.map(|time| time.to_string())
+}
+
+fn in_state(state: Value) -> Value {
+    json!([{"name": "worker", "state": state}])
+}
+
+#[rstest]
+#[case::no_container(json!({}), true)]
+#[case::creating(json!({"containerStatuses": in_state(json!({"waiting": {"reason": "ContainerCreating"}}))}), true)]
+#[case::init_is_done(json!({
+    "initContainerStatuses": in_state(json!({"terminated": {"exitCode": 0, "finishedAt": READY}})),
+    "containerStatuses": in_state(json!({"waiting": {"reason": "PodInitializing"}}))}), true)]
+#[case::init_runs(json!({
+    "initContainerStatuses": in_state(json!({"running": {}})),
+    "containerStatuses": in_state(json!({"waiting": {"reason": "PodInitializing"}}))}), false)]
+#[case::cannot_pull(json!({"containerStatuses": in_state(json!({"waiting": {"reason": "ErrImagePull"}}))}), false)]
+#[case::runs(json!({"phase": "Running", "containerStatuses": in_state(json!({"running": {}}))}), false)]
+#[case::no_node(json!({"conditions": [{"type": "PodScheduled", "status": "True"}]}), true)]
+fn only_pods_whose_status_says_nothing_are_asked_for(#[case] status: Value, #[case] expected: bool) {
+    assert_eq!(waits(status.clone()).is_some(), expected, "{status}");
+}
+
+#[test]
+fn a_pod_waits_since_it_was_given_to_its_node() {
+    assert_eq!(waits(json!({})).as_deref(), Some(READY));
+    assert_eq!(waits(json!({"conditions": []})).as_deref(), Some("2026-11-23T09:59:00Z"));
+}
+
+#[test]
+fn a_pod_says_which_form_it_has() {
+    let image = Image::new("dask:1");
+    let pod = json!({
+        "metadata": {"annotations": {labels::MODULE_COMMAND: image.to_annotation()}},
+        "spec": {"volumes": [{"name": "data", "emptyDir": {}}, {"name": "dask-operator", "configMap": {"name": "c"}}]},
+    });
+    let startup = PodLife::of(&serde_json::from_value(pod).unwrap()).startup;
+    assert_eq!(startup, Startup { modules: true, module_command: Some(image), ..Startup::default() });
+    assert_eq!(PodLife::of(&WirePod::default()).startup, Startup::default());
 }

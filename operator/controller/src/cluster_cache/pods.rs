@@ -13,7 +13,10 @@ use super::pod_state::PodLife;
 use super::records::{PodRecord, PodState, RunnerRecord};
 use super::runner;
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
-use super::wire_pod::{ContainerStatus, WirePod};
+use super::wire_pod::{ContainerStatus, PodStatus, WirePod};
+
+/// IP address families.
+const FAMILIES: usize = 2;
 
 /// A pod, and the labels that say whom it concerns.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +31,7 @@ pub(super) struct PodEntry {
     pub(super) runner: Option<Arc<RunnerRecord>>,
 }
 
-/// What a pod is for, by its label `dask.org/component`.
+/// What a pod is for, by its label `dask.org/component`, and for a scheduler by its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Scheduler,
@@ -53,6 +56,7 @@ impl PodEntry {
             drain: metadata.drain.as_deref().map(|value| Box::new(DrainIntent::from_annotation(value))),
             node: shared(&pod.spec.node_name),
             ip: pod.status.pod_ip.as_deref().map(Into::into),
+            other_ips: other_ips(&pod.status),
             running: pod.status.container_statuses.iter().any(ContainerStatus::is_running),
             created: metadata.created.unwrap_or_default(),
             state: life.state,
@@ -60,9 +64,10 @@ impl PodEntry {
             problem: life.problem.map(Box::new),
             restarts: life.restarts,
             last_termination: life.last_termination.map(Box::new),
+            startup: life.startup,
         };
         let role = match metadata.component.as_deref() {
-            Some(labels::SCHEDULER) => Role::Scheduler,
+            Some(labels::SCHEDULER) if metadata.is_scheduler() => Role::Scheduler,
             Some(labels::WORKER) => Role::Worker,
             _ => Role::Other,
         };
@@ -113,6 +118,12 @@ impl PodEntry {
     }
 }
 
+/// The addresses besides the first; a pod has one of each family.
+fn other_ips(status: &PodStatus) -> Box<[Box<str>]> {
+    let others = status.pod_ips.iter().filter(|address| status.pod_ip.as_ref() != Some(&address.ip));
+    others.take(FAMILIES).map(|address| address.ip.as_str().into()).collect()
+}
+
 impl Versioned for PodEntry {
     fn uid(&self) -> &str {
         &self.record.uid
@@ -161,7 +172,7 @@ impl Pods {
         self.by_owner.get(uid).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// Pods labelled as scheduler of this cluster, oldest first.
+    /// Pods of this cluster's scheduler, oldest first.
     pub(super) fn schedulers_of(&self, cluster: &ObjectKey) -> Vec<Arc<PodRecord>> {
         let mut pods: Vec<_> =
             self.schedulers.get(cluster).into_iter().flat_map(BTreeMap::values).cloned().collect();

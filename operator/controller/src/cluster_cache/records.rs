@@ -1,5 +1,6 @@
 //! What is remembered of each watched object: only the fields that decisions read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dask_operator_api::labels::{COMPONENT, WORKER};
@@ -8,6 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::pods::form::Image;
 
 /// A pod of a Dask cluster. Thousands are kept, so it is small.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,8 +33,10 @@ pub struct PodRecord {
     pub drain: Option<Box<DrainIntent>>,
     /// Node it was given to.
     pub node: Option<Arc<str>>,
-    /// Its IP address, once it has one; Dask's addresses of its workers begin with it.
+    /// Its IP address, once it has one.
     pub ip: Option<Box<str>>,
+    /// Its addresses of the other family, if the network has both; Dask's workers may use any.
+    pub other_ips: Box<[Box<str>]>,
     /// Whether a container of it runs: from then on it may hold data.
     pub running: bool,
     /// `metadata.creationTimestamp`, in whole seconds.
@@ -47,6 +52,21 @@ pub struct PodRecord {
     /// How a container that was restarted had ended, in words that name the pod; kept while the pod is well
     /// again, so that a restart does not go unseen.
     pub last_termination: Option<Box<PodProblem>>,
+    /// In which form it was made, and what is known of its start.
+    pub startup: Startup,
+}
+
+/// In which form a pod was made, and what is known of its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Startup {
+    /// Whether it mounts the preload modules.
+    pub modules: bool,
+    /// The image for whose lack of a command the pod was made with the Python module.
+    pub module_command: Option<Image>,
+    /// Its Dask container ended, or cannot start, because this image lacks the command `dask-scheduler` or `dask-worker`.
+    pub command_missing: Option<Image>,
+    /// Since when it is on its node without a container that ever ran, and nothing in its status says why.
+    pub waiting_since: Option<Timestamp>,
 }
 
 impl PodRecord {
@@ -54,6 +74,11 @@ impl PodRecord {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.state <= PodState::Ready
+    }
+
+    /// All its IP addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.ip.iter().chain(&self.other_ips).map(AsRef::as_ref)
     }
 }
 
@@ -92,6 +117,8 @@ pub struct RunnerRecord {
     pub owner_uid: Option<Arc<str>>,
     /// Deletion was asked for.
     pub terminating: bool,
+    /// It is not started before the scheduler can be reached: it has [`labels::SCHEDULER_GATE`].
+    pub gated: bool,
     /// How far it is.
     pub phase: RunnerPhase,
     /// When its first container started; for one that ended without, when the kubelet took it.
@@ -100,6 +127,8 @@ pub struct RunnerRecord {
     pub ended: Option<Timestamp>,
     /// What is wrong with it, in words for a person.
     pub problem: Option<PodProblem>,
+    /// As [`Startup::waiting_since`].
+    pub waiting_since: Option<Timestamp>,
 }
 
 /// How far a runner is: the pod's own phase.
@@ -140,12 +169,16 @@ pub struct DeploymentRecord {
     pub telemetry: Option<String>,
     /// Digest of the scheduler's template that it was made from; `None` on one of the Python operator.
     pub template_hash: Option<String>,
+    /// The image for whose lack of a command the scheduler is started as a Python module.
+    pub module_command: Option<Image>,
     /// Whether it is a worker of the Python operator, by its label `dask.org/component`.
     pub worker: bool,
     /// `status.replicas`: its pods, whether they can be told from others or not.
     pub replicas: i32,
     /// Whether `spec.strategy.type` is `Recreate`.
     pub recreates: bool,
+    /// Labels that it gives to its pods; `None` for a worker, whose labels nobody selects.
+    pub pod_labels: Option<BTreeMap<String, String>>,
     /// Message of the condition `ReplicaFailure` while its status is True: why no pod can be made.
     pub replica_failure: Option<String>,
 }
@@ -177,15 +210,20 @@ impl From<&Deployment> for DeploymentRecord {
         let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.type_.as_deref());
         let mut conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
         let failure = conditions.find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+        let worker = metadata.labels.iter().flatten().any(|(key, value)| key == COMPONENT && value == WORKER);
+        let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: resource_version(metadata),
             owner_uid: controller_uid(metadata),
             terminating: metadata.deletion_timestamp.is_some(),
+            pod_labels: template.and_then(|template| template.labels.clone()).filter(|_| !worker),
             telemetry: annotation(labels::TELEMETRY),
             template_hash: annotation(labels::TEMPLATE_HASH),
-            worker: metadata.labels.iter().flatten().any(|(key, value)| key == COMPONENT && value == WORKER),
+            module_command: annotation(labels::MODULE_COMMAND)
+                .and_then(|value| Image::from_annotation(&value)),
+            worker,
             replicas: deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             recreates: strategy == Some("Recreate"),
             replica_failure: failure.map(|condition| condition.message.clone().unwrap_or_default()),
@@ -245,7 +283,8 @@ mod tests {
     fn metadata() -> Value {
         json!({
             "name": "c-scheduler", "namespace": "ns", "uid": "u", "resourceVersion": "9",
-            "annotations": {labels::TELEMETRY: "t", labels::TEMPLATE_HASH: "h"},
+            "annotations": {labels::TELEMETRY: "t", labels::TEMPLATE_HASH: "h",
+                            labels::MODULE_COMMAND: Image::new("dask:1").to_annotation()},
             "ownerReferences": [
                 {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "other"},
                 {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "cluster", "controller": true},
@@ -257,7 +296,8 @@ mod tests {
     fn a_whole_deployment() {
         let record = deployment(json!({
             "metadata": metadata(),
-            "spec": {"selector": {}, "strategy": {"type": "Recreate"}, "template": {}},
+            "spec": {"selector": {}, "strategy": {"type": "Recreate"},
+                     "template": {"metadata": {"labels": {"app": "x"}}}},
             "status": {"conditions": [
                 {"type": "Available", "status": "False", "message": "no"},
                 {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: q"},
@@ -271,9 +311,11 @@ mod tests {
             terminating: false,
             telemetry: Some("t".to_owned()),
             template_hash: Some("h".to_owned()),
+            module_command: Some(Image::new("dask:1")),
             worker: false,
             replicas: 0,
             recreates: true,
+            pod_labels: Some(BTreeMap::from([("app".to_owned(), "x".to_owned())])),
             replica_failure: Some("exceeded quota: q".to_owned()),
         };
         assert_eq!(record, expected);

@@ -1,6 +1,9 @@
 //! The runner of a job, from its pod's status. Pure.
 
-use super::records::{PodRecord, RunnerPhase, RunnerRecord};
+use dask_operator_api::Reason;
+use dask_operator_api::labels::SCHEDULER_GATE;
+
+use super::records::{PodProblem, PodRecord, RunnerPhase, RunnerRecord};
 use super::wire_pod::{ContainerStatus, WirePod};
 
 /// What is kept of a runner, beyond what `pod`, the record of every pod, has.
@@ -22,12 +25,40 @@ pub(super) fn record(wire: &WirePod, pod: &PodRecord) -> RunnerRecord {
         uid: pod.uid.clone(),
         owner_uid: pod.owner_uid.clone(),
         terminating: wire.metadata.terminating,
+        gated: wire.spec.has_gate(SCHEDULER_GATE),
         phase,
         // The statuses of containers are lost when a pod is evicted.
         started: started.or_else(|| status.accepted().filter(|_| phase != RunnerPhase::Pending)),
         ended: ended.filter(|_| phase.is_final()),
-        problem: pod.problem.as_deref().cloned(),
+        problem: pod.problem.as_deref().cloned().or_else(|| kept_open(wire)),
+        waiting_since: pod.startup.waiting_since,
     }
+}
+
+/// That a container which is not started again has ended while another runs on: the pod, and so the job, does not end
+/// before that one does. Which of them the job is about is its author's to know, so nothing is done about it.
+fn kept_open(pod: &WirePod) -> Option<PodProblem> {
+    if pod.status.phase.as_deref() != Some("Running") || pod.metadata.terminating {
+        return None;
+    }
+    let policy = pod.spec.restart_policy.as_deref();
+    let containers = &pod.status.container_statuses;
+    let ended = containers.iter().find_map(|container| {
+        let end = container.state.terminated.as_ref()?;
+        let for_good = policy == Some("Never") || (policy == Some("OnFailure") && end.exit_code == 0);
+        for_good.then_some((container, end.exit_code))
+    });
+    let (ended, code) = ended?;
+    let runs = containers.iter().find(|container| container.is_running())?;
+    let message = format!(
+        "container \"{}\" of pod \"{}\" ended with exit code {code}, but container \"{}\" runs on, and the job ends when \
+         all have ended; if that one only helps, make it an init container with restartPolicy Always, which ends with the \
+         others",
+        ended.name,
+        pod.metadata.name(),
+        runs.name,
+    );
+    Some(PodProblem { reason: Reason::RunnerKeptOpen, message })
 }
 
 #[cfg(test)]
@@ -106,6 +137,54 @@ mod tests {
         });
         let record = runner(&json!({"phase": "Running", "containerStatuses": [restarted]}));
         assert_eq!(record.started.map(|time| time.to_string()).as_deref(), Some("2026-01-01T00:00:05Z"));
+    }
+
+    #[rstest]
+    #[case::never(json!("Never"), 0, true)]
+    #[case::never_failed(json!("Never"), 3, true)]
+    #[case::on_failure(json!("OnFailure"), 0, true)]
+    #[case::again(json!("OnFailure"), 3, false)]
+    #[case::always(json!(null), 0, false)]
+    fn a_helper_that_keeps_a_job_from_ending_is_named(
+        #[case] policy: Value,
+        #[case] code: i32,
+        #[case] named: bool,
+    ) {
+        let main = json!({"name": "job", "state": {"terminated": {"exitCode": code}}});
+        let helper = json!({"name": "proxy", "state": {"running": {}}});
+        let pod = |containers: Value| {
+            let pod: WirePod = serde_json::from_value(json!({
+                "metadata": {"name": "job-runner", "labels": {"dask.org/component": "job-runner"}},
+                "spec": {"nodeName": "n", "restartPolicy": policy},
+                "status": {"phase": "Running", "containerStatuses": containers},
+            }))
+            .unwrap();
+            kept_open(&pod)
+        };
+        let problem = pod(json!([main, helper]));
+        assert_eq!(problem.is_some(), named);
+        let words = problem.map(|problem| problem.message).unwrap_or_default();
+        assert_eq!(
+            named,
+            words.contains("\"proxy\" runs on") && words.contains("restartPolicy Always"),
+            "{words}"
+        );
+        assert_eq!(pod(json!([helper])), None);
+        assert_eq!(pod(json!([main])), None, "the pod is about to end");
+    }
+
+    #[test]
+    fn only_the_own_gate_counts() {
+        let gated = |gates: Value| {
+            let pod: WirePod = serde_json::from_value(json!({
+                "metadata": {"name": "job-runner", "labels": {"dask.org/component": "job-runner"}},
+                "spec": {"schedulingGates": gates},
+            }))
+            .unwrap();
+            PodEntry::new(&pod, &mut Interner::default()).runner.unwrap().gated
+        };
+        assert!(gated(json!([{"name": "example.org/x"}, {"name": SCHEDULER_GATE}])));
+        assert!(!gated(json!([{"name": "example.org/x"}])) && !gated(json!([])));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use dask_operator_api::labels::JOB_GENERATION;
 use dask_operator_api::{DaskAutoscaler, DaskCluster, DaskJob, DaskWorkerGroup};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
@@ -18,7 +19,7 @@ pub struct ClusterSnapshot {
     pub service: Option<Arc<ServiceRecord>>,
     /// The Deployment called `<cluster>-scheduler`, whoever owns it.
     pub deployment: Option<Arc<DeploymentRecord>>,
-    /// Pods labelled as scheduler of this cluster, oldest first.
+    /// Pods that the scheduler's Deployment made, oldest first; whatever else is labelled like them does not count.
     pub scheduler_pods: Vec<Arc<PodRecord>>,
     /// The groups whose `spec.cluster` names this cluster, in order of name, each with its workers.
     pub groups: Vec<GroupMembers>,
@@ -28,6 +29,8 @@ pub struct ClusterSnapshot {
     pub has_autoscaler: bool,
     /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
     pub runner: Option<Arc<RunnerRecord>>,
+    /// `metadata.generation` of the job that the cluster belongs to.
+    pub job_generation: Option<i64>,
 }
 
 /// A group and the pods it controls.
@@ -103,10 +106,12 @@ pub struct GroupSnapshot {
     pub members: GroupMembers,
     /// The cluster that `spec.cluster` names.
     pub cluster: Option<Arc<DaskCluster>>,
-    /// Pods labelled as scheduler of that cluster, oldest first.
+    /// Pods that the Deployment of that cluster's scheduler made, oldest first.
     pub scheduler_pods: Vec<Arc<PodRecord>>,
     /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
     pub runner: Option<Arc<RunnerRecord>>,
+    /// Whether the ConfigMap with the preload modules was stored, so that pods can mount it.
+    pub modules_stored: bool,
     /// Ordinals whose creation was sent but never answered: the pod may or may not exist.
     pub unanswered: BTreeSet<i64>,
 }
@@ -140,6 +145,13 @@ pub fn job_of(cluster: &DaskCluster) -> Option<&OwnerReference> {
     cluster.owner_references().iter().find(is_job)
 }
 
+/// Whether the job of a cluster has another spec, of this generation, than the one that the cluster was made from.
+#[must_use]
+pub fn job_was_edited(cluster: &DaskCluster, job_generation: Option<i64>) -> bool {
+    let made_from = cluster.annotations().get(JOB_GENERATION).and_then(|text| text.parse::<i64>().ok());
+    made_from.zip(job_generation).is_some_and(|(made_from, generation)| made_from < generation)
+}
+
 /// The pod with the name of a job's runner, if it belongs to that job.
 #[must_use]
 pub fn runner_of<'a>(job: &OwnerReference, named: Option<&'a RunnerRecord>) -> Option<&'a RunnerRecord> {
@@ -157,6 +169,8 @@ pub struct JobSnapshot {
     pub runner: Option<Arc<RunnerRecord>>,
     /// The runner as it was seen last after it had started, though it may be gone.
     pub last_run: Option<Arc<RunnerRecord>>,
+    /// Pods labelled as scheduler of the job's cluster, oldest first.
+    pub scheduler_pods: Vec<Arc<PodRecord>>,
 }
 
 /// All that is known about an autoscaler.
@@ -168,4 +182,6 @@ pub struct AutoscalerSnapshot {
     pub cluster: Option<Arc<DaskCluster>>,
     /// The default group of that cluster.
     pub group: Option<Arc<DaskWorkerGroup>>,
+    /// The other autoscalers that name that cluster, in order of name.
+    pub others: Vec<Arc<DaskAutoscaler>>,
 }

@@ -1,4 +1,4 @@
-//! Which objects are to be reconciled: a queue in which each key waits at most once.
+//! Which objects are to be reconciled: a queue in which each key waits at most once, and namespaces take turns.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,37 +9,39 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::ObjectKey;
+use crate::fair::{Namespace, Rotation, Shares};
 
 /// Least time between two triggers of one object. The first comes at once; while a thousand pods come up, their
 /// group is looked at now and then instead of after each of them.
 const SPACING: Duration = Duration::from_millis(100);
 
-/// Keys that wait to be reconciled. It is never longer than there are objects, even while nobody takes any.
+/// Keys that wait to be reconciled. It is never longer than there are objects, even while nobody takes any. Clones share
+/// the queue.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Triggers {
+pub struct Triggers {
     shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    added: Notify,
+    changed: Notify,
 }
 
 impl Triggers {
     /// Adds the keys that do not wait yet.
-    pub(super) fn add(&self, keys: impl IntoIterator<Item = ObjectKey>) {
+    pub fn add(&self, keys: impl IntoIterator<Item = ObjectKey>) {
         let now = Instant::now();
         let mut queue = self.queue();
         for key in keys {
             queue.add(key, now);
         }
         drop(queue);
-        self.shared.added.notify_one();
+        self.shared.changed.notify_one();
     }
 
     /// The keys as they come, without end. One taker at a time.
-    pub(super) fn stream(&self) -> impl Stream<Item = ObjectKey> + Send + 'static {
+    pub fn stream(&self) -> impl Stream<Item = ObjectKey> + Send + 'static {
         futures::stream::unfold(self.clone(), |triggers| async {
             loop {
                 let next = triggers.queue().next(Instant::now());
@@ -47,12 +49,31 @@ impl Triggers {
                     Next::Now(key) => return Some((key, triggers)),
                     Next::At(time) => tokio::select! {
                         () = sleep_until(time) => {}
-                        () = triggers.shared.added.notified() => {}
+                        () = triggers.shared.changed.notified() => {}
                     },
-                    Next::Never => triggers.shared.added.notified().await,
+                    Next::Never => triggers.shared.changed.notified().await,
                 }
             }
         })
+    }
+
+    /// The keys as they come, at most `limit` of them at a time, of which no namespace gets all: each is under way until
+    /// [`Self::done`], and does not come again before.
+    pub fn turns(&self, limit: usize) -> impl Stream<Item = ObjectKey> + Send + 'static {
+        self.queue().under_way = Some(UnderWay { shares: Shares::of(limit), keys: HashMap::new() });
+        self.stream()
+    }
+
+    /// Whether this key was given by [`Self::turns`] and is not done.
+    #[must_use]
+    pub fn is_under_way(&self, key: &ObjectKey) -> bool {
+        self.queue().under_way.as_ref().is_some_and(|under_way| under_way.keys.contains_key(key))
+    }
+
+    /// A key that was given by [`Self::turns`] is done with.
+    pub fn done(&self, key: &ObjectKey) {
+        self.queue().done(key, Instant::now());
+        self.shared.changed.notify_one();
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -69,25 +90,46 @@ enum Next {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// By time, and in order of arrival for the same time.
-    due: BTreeMap<(Instant, u64), ObjectKey>,
-    waiting: HashSet<ObjectKey>,
+    /// Those whose time has not come, by time, and in order of arrival for the same time.
+    later: BTreeMap<(Instant, u64), ObjectKey>,
     arrivals: u64,
+    /// Those whose time has come.
+    due: Rotation<Namespace, VecDeque<ObjectKey>>,
+    /// All that are in one of the two.
+    waiting: HashSet<ObjectKey>,
     /// When keys were taken, as long as it matters; oldest first.
     taken: VecDeque<(Instant, ObjectKey)>,
     taken_at: HashMap<ObjectKey, Instant>,
+    /// Without it there is no limit.
+    under_way: Option<UnderWay>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    shares: Shares,
+    /// Whether each was added again meanwhile.
+    keys: HashMap<ObjectKey, bool>,
 }
 
 impl Queue {
     fn add(&mut self, key: ObjectKey, now: Instant) {
-        if self.waiting.insert(key.clone()) {
-            let due = self.taken_at.get(&key).map_or(now, |taken| now.max(*taken + SPACING));
-            self.arrivals += 1;
-            self.due.insert((due, self.arrivals), key);
+        if let Some(again) = self.under_way.as_mut().and_then(|under_way| under_way.keys.get_mut(&key)) {
+            *again = true;
+            return;
+        }
+        if !self.waiting.insert(key.clone()) {
+            return;
+        }
+        match self.taken_at.get(&key).map(|taken| *taken + SPACING).filter(|due| *due > now) {
+            Some(due) => {
+                self.arrivals += 1;
+                self.later.insert((due, self.arrivals), key);
+            }
+            None => self.due.queue(&key.namespace).push_back(key),
         }
     }
 
-    /// Takes the key that is due first, or says when one will be.
+    /// Takes the key whose turn it is, or says when one may be due.
     fn next(&mut self, now: Instant) -> Next {
         while let Some((taken, key)) = self.taken.front().filter(|(taken, _)| *taken + SPACING <= now) {
             if self.taken_at.get(key) == Some(taken) {
@@ -95,86 +137,36 @@ impl Queue {
             }
             self.taken.pop_front();
         }
-        let Some(first) = self.due.first_entry() else { return Next::Never };
-        if first.key().0 > now {
-            return Next::At(first.key().0);
+        while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
+            let key = first.remove();
+            self.due.queue(&key.namespace).push_back(key);
         }
-        let key = first.remove();
+        let shares = self.under_way.as_ref().map(|under_way| &under_way.shares);
+        let may = |namespace: &Namespace| shares.is_none_or(|shares| shares.may_take(namespace));
+        let Some(key) = self.due.take(may) else {
+            // Those that may not come now wait for another to be done.
+            return self.later.first_key_value().map_or(Next::Never, |((time, _), _)| Next::At(*time));
+        };
         self.waiting.remove(&key);
         self.taken.push_back((now, key.clone()));
         self.taken_at.insert(key.clone(), now);
+        if let Some(under_way) = &mut self.under_way {
+            under_way.shares.take(&key.namespace);
+            under_way.keys.insert(key.clone(), false);
+        }
         Next::Now(key)
+    }
+
+    fn done(&mut self, key: &ObjectKey, now: Instant) {
+        let Some(under_way) = &mut self.under_way else { return };
+        let Some(again) = under_way.keys.remove(key) else { return };
+        under_way.shares.give_back(&key.namespace);
+        if again {
+            self.add(key.clone(), now);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::pin;
-
-    use futures::StreamExt;
-
-    use super::*;
-
-    fn key(name: &str) -> ObjectKey {
-        ObjectKey::new("ns", name)
-    }
-
-    fn now(name: &str) -> Next {
-        Next::Now(key(name))
-    }
-
-    #[test]
-    fn a_key_waits_once_and_in_its_turn() {
-        let (mut queue, start) = (Queue::default(), Instant::now());
-        for name in ["b", "a", "b"] {
-            queue.add(key(name), start);
-        }
-        assert_eq!(
-            [queue.next(start), queue.next(start), queue.next(start)],
-            [now("b"), now("a"), Next::Never]
-        );
-    }
-
-    #[test]
-    fn the_first_trigger_comes_at_once_and_the_others_are_spaced() {
-        let (mut queue, start) = (Queue::default(), Instant::now());
-        let at = |millis| start + Duration::from_millis(millis);
-        queue.add(key("busy"), at(0));
-        assert_eq!(queue.next(at(0)), now("busy"));
-        queue.add(key("busy"), at(10));
-        queue.add(key("quiet"), at(20));
-        assert_eq!(queue.next(at(20)), now("quiet"), "the busy one holds up nobody");
-        assert_eq!(queue.next(at(20)), Next::At(at(100)));
-        queue.add(key("busy"), at(99));
-        assert_eq!(queue.next(at(100)), now("busy"));
-        queue.add(key("busy"), at(300));
-        assert_eq!(queue.next(at(300)), now("busy"), "it had been quiet for long enough");
-    }
-
-    #[test]
-    fn what_was_taken_long_ago_is_forgotten() {
-        let (mut queue, start) = (Queue::default(), Instant::now());
-        for n in 0..100 {
-            queue.add(key(&n.to_string()), start);
-            queue.next(start);
-        }
-        assert_eq!(queue.next(start + SPACING), Next::Never);
-        assert!(queue.taken.is_empty() && queue.taken_at.is_empty() && queue.waiting.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_taker_is_woken_by_what_comes_later() {
-        let triggers = Triggers::default();
-        let mut stream = pin!(triggers.stream());
-        let (adder, start) = (triggers.clone(), Instant::now());
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            adder.add([key("late"), key("later")]);
-        });
-        assert_eq!(stream.next().await, Some(key("late")));
-        assert_eq!(stream.next().await, Some(key("later")));
-        triggers.add([key("late")]);
-        assert_eq!(stream.next().await, Some(key("late")));
-        assert_eq!(start.elapsed(), Duration::from_secs(1) + SPACING);
-    }
-}
+#[path = "triggers_tests.rs"]
+mod tests;

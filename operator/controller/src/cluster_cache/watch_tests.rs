@@ -135,7 +135,7 @@ struct Running {
 impl Running {
     /// Waits until a group has these workers, looking again whenever it is triggered.
     async fn until_workers(&self, expected: &[&str]) {
-        let mut triggers = std::pin::pin!(self.cache.take_group_triggers());
+        let mut triggers = std::pin::pin!(self.cache.group_triggers().stream());
         let seen = || self.workers();
         let wait = async { while seen() != expected && triggers.next().await.is_some() {} };
         let in_time = timeout(Duration::from_mins(5), wait).await.is_ok();
@@ -274,10 +274,10 @@ async fn an_object_that_does_not_fit_the_schema_stops_nobody() {
         .lists("daskclusters", [list(&[bad.clone(), cluster("good", 2)], 5)])
         .watches("daskclusters", [events(&[event("MODIFIED", &bad), event("ADDED", &cluster("late", 7))])]);
     let running = api.start(&Scope::All);
-    let mut triggers = std::pin::pin!(running.cache.take_cluster_triggers());
-    let mut seen = Vec::new();
+    let mut triggers = std::pin::pin!(running.cache.cluster_triggers().stream());
+    let mut seen: Vec<String> = Vec::new();
     while !seen.contains(&"late".to_owned()) {
-        seen.push(triggers.next().await.unwrap().name);
+        seen.push(triggers.next().await.unwrap().name.to_string());
     }
     assert!(seen.contains(&"good".to_owned()) && !seen.contains(&"bad".to_owned()), "{seen:?}");
     assert!(running.cache.cluster_snapshot(&ObjectKey::new("ns", "bad")).is_none());
@@ -290,7 +290,7 @@ async fn nothing_is_triggered_before_everything_was_listed() {
     while running.cache.watch_health().iter().filter(|watch| watch.ready).count() < 4 {
         tokio::task::yield_now().await;
     }
-    let first = std::pin::pin!(running.cache.take_group_triggers()).next().now_or_never();
+    let first = std::pin::pin!(running.cache.group_triggers().stream()).next().now_or_never();
     assert_eq!(first, None);
     assert!(!running.cache.is_ready());
 }
@@ -299,8 +299,8 @@ async fn nothing_is_triggered_before_everything_was_listed() {
 async fn a_trigger_comes_after_the_store_has_the_object() {
     let running = with_group().start(&Scope::All);
     let store = running.cache.cluster_store();
-    let trigger = std::pin::pin!(running.cache.take_cluster_triggers()).next().await.unwrap();
-    assert_eq!(store.get(&trigger).unwrap().name_any(), "c");
+    let trigger = std::pin::pin!(running.cache.cluster_triggers().stream()).next().await.unwrap();
+    assert_eq!(store.get(&trigger.object_ref()).unwrap().name_any(), "c");
 }
 
 #[tokio::test]
@@ -333,18 +333,18 @@ async fn shutdown_ends_every_watch() {
 async fn replies_to_own_writes_are_seen_at_once_and_wake() {
     let running = with_group().start(&Scope::All);
     let cache = &running.cache;
-    let mut groups = std::pin::pin!(cache.take_group_triggers());
-    assert_eq!(groups.next().await.unwrap().name, "g");
+    let mut groups = std::pin::pin!(cache.group_triggers().stream());
+    assert_eq!(&*groups.next().await.unwrap().name, "g");
 
     cache.created_pod(&serde_json::from_value(pod("own", 50)).unwrap());
     assert_eq!(running.workers(), ["own"]);
-    assert_eq!(groups.next().await.unwrap().name, "g");
+    assert_eq!(&*groups.next().await.unwrap().name, "g");
 
     cache.deleted_pod("ns", "own", "another uid");
     cache.deleted_pod("ns", "own", "own-uid");
     let workers = cache.group_snapshot(&ObjectKey::new("ns", "g")).unwrap().members.workers;
     assert_eq!(workers[0].state, PodState::Terminating);
-    assert_eq!(cache.counts().pods, [(false, PodState::Terminating, 1)]);
+    assert_eq!(cache.counts(std::time::Instant::now()).pods, [(false, PodState::Terminating, 1)]);
 
     cache.created_service(&serde_json::from_value(json!({"metadata": metadata("c-scheduler", 51)})).unwrap());
     cache.created_deployment(
@@ -355,5 +355,9 @@ async fn replies_to_own_writes_are_seen_at_once_and_wake() {
     cache.created_group(&serde_json::from_value(default_group).unwrap());
     let snapshot = cache.cluster_snapshot(&ObjectKey::new("ns", "c")).unwrap();
     assert!(snapshot.service.is_some() && snapshot.deployment.is_some() && snapshot.default_group.is_some());
-    assert_eq!((cache.counts().groups, cache.counts().clusters), (2, vec![(None, 1)]));
+    let now = std::time::Instant::now();
+    let counts = cache.counts(now);
+    assert_eq!((counts.groups, counts.clusters), (1, vec![(None, 1)]), "as counted before");
+    let counts = cache.counts(now + Duration::from_secs(1));
+    assert_eq!((counts.groups, counts.clusters), (2, vec![(None, 1)]));
 }

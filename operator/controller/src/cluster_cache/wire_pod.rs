@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use dask_operator_api::labels;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::records::resource_version;
+use crate::pods::invocation::{self, Invocation, Role};
 
 /// A pod, as far as it is read.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -60,6 +62,66 @@ impl Resource for WirePod {
 pub struct WirePodSpec {
     /// The node it was given to.
     pub node_name: Option<String>,
+    scheduling_gates: Vec<SchedulingGate>,
+    /// `Always`, `OnFailure` or `Never`; without, `Always`.
+    pub restart_policy: Option<String>,
+    /// Its containers.
+    pub containers: Vec<WireContainer>,
+    /// Its volumes.
+    pub volumes: Vec<WireVolume>,
+}
+
+impl WirePodSpec {
+    /// Whether it has the scheduling gate of this name.
+    #[must_use]
+    pub fn has_gate(&self, name: &str) -> bool {
+        self.scheduling_gates.iter().any(|gate| gate.name == name)
+    }
+
+    /// The container that runs Dask: the one with a Dask command, else the first.
+    #[must_use]
+    pub fn main_container(&self, role: Role) -> Option<&WireContainer> {
+        let runs_dask = |container: &&WireContainer| container.invocation(role).is_some();
+        self.containers.iter().find(runs_dask).or_else(|| self.containers.first())
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct SchedulingGate {
+    name: String,
+}
+
+/// A container of a pod's spec, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WireContainer {
+    /// Name.
+    pub name: String,
+    /// Image.
+    pub image: String,
+    command: Vec<String>,
+    args: Vec<String>,
+    /// The container's own, which wins over the pod's.
+    pub restart_policy: Option<String>,
+    /// Rules by which it is restarted for some exit codes; not looked into.
+    pub restart_policy_rules: Option<IgnoredAny>,
+}
+
+impl WireContainer {
+    /// The Dask command that it runs, if its words are one.
+    #[must_use]
+    pub fn invocation(&self, role: Role) -> Option<Invocation> {
+        invocation::find(self.command.iter().chain(&self.args).map(String::as_str), role)
+    }
+}
+
+/// A volume of a pod's spec, as far as it is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WireVolume {
+    /// Name.
+    pub name: String,
 }
 
 /// Status of a pod, as far as it is read.
@@ -76,6 +138,9 @@ pub struct PodStatus {
     /// IP address.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,
+    /// IP addresses of all families, the one above included.
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodAddress>,
     /// Conditions.
     pub conditions: Vec<PodCondition>,
     /// Statuses of the init containers.
@@ -107,6 +172,14 @@ impl PodStatus {
     pub fn containers(&self) -> impl Iterator<Item = &ContainerStatus> {
         self.init_container_statuses.iter().chain(&self.container_statuses)
     }
+}
+
+/// An IP address of a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodAddress {
+    /// The address.
+    pub ip: String,
 }
 
 /// A condition of a pod.
@@ -236,6 +309,11 @@ pub struct WireMeta {
     pub terminating: bool,
     /// UID of the controlling owner.
     pub controller_uid: Option<String>,
+    /// Name of the controlling owner, if it is a ReplicaSet.
+    pub replica_set: Option<String>,
+    /// Label `pod-template-hash`, which the Deployment controller sets on the pods of a ReplicaSet, and appends to the
+    /// ReplicaSet's name.
+    pub pod_template_hash: Option<String>,
     /// Label `dask.org/cluster-name`.
     pub cluster: Option<String>,
     /// Label `dask.org/workergroup-name`.
@@ -250,6 +328,8 @@ pub struct WireMeta {
     pub metadata_hash: Option<String>,
     /// Annotation `kubernetes.dask.org/drain`.
     pub drain: Option<String>,
+    /// Annotation `kubernetes.dask.org/module-command`.
+    pub module_command: Option<String>,
 }
 
 impl WireMeta {
@@ -276,6 +356,19 @@ impl WireMeta {
     pub fn resource_version(&self) -> u64 {
         resource_version(&self.object)
     }
+
+    /// Whether this is the pod of a scheduler: one that the Deployment `<cluster>-scheduler` made.
+    ///
+    /// Labels are no proof: whoever may create pods can set them, and copies of a pod for debugging keep them. The
+    /// Deployment's pods are those of its `ReplicaSet`s, which are called `<deployment>-<pod-template-hash>`
+    /// (`k8s.io/kubernetes/pkg/controller/deployment/sync.go`).
+    #[must_use]
+    pub fn is_scheduler(&self) -> bool {
+        let is_labelled = self.component.as_deref() == Some(labels::SCHEDULER);
+        let (Some(cluster), Some(hash)) = (&self.cluster, &self.pod_template_hash) else { return false };
+        let owner = format!("{cluster}-{}-{hash}", labels::SCHEDULER);
+        is_labelled && self.replica_set.as_ref() == Some(&owner)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -301,6 +394,8 @@ struct RawLabels {
     group: Option<String>,
     #[serde(rename = "dask.org/component")]
     component: Option<String>,
+    #[serde(rename = "pod-template-hash")]
+    pod_template_hash: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -314,11 +409,20 @@ struct RawAnnotations {
     metadata_hash: Option<String>,
     #[serde(rename = "kubernetes.dask.org/drain")]
     drain: Option<String>,
+    #[serde(rename = "kubernetes.dask.org/module-command")]
+    module_command: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawOwner {
     uid: String,
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
     #[serde(default)]
     controller: Option<bool>,
 }
@@ -328,6 +432,10 @@ impl From<RawMeta> for WireMeta {
         let labels = raw.labels.unwrap_or_default();
         let annotations = raw.annotations.unwrap_or_default();
         let mut owners = raw.owner_references.into_iter().flatten();
+        let controller = owners.find(|owner| owner.controller == Some(true));
+        let is_replica_set =
+            |owner: &&RawOwner| owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/");
+        let replica_set = controller.as_ref().filter(is_replica_set).map(|owner| owner.name.clone());
         Self {
             object: ObjectMeta {
                 name: raw.name,
@@ -338,7 +446,9 @@ impl From<RawMeta> for WireMeta {
             },
             created: raw.creation_timestamp.map(|time| time.0),
             terminating: raw.deletion_timestamp.is_some(),
-            controller_uid: owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid),
+            controller_uid: controller.map(|owner| owner.uid),
+            replica_set,
+            pod_template_hash: labels.pod_template_hash,
             cluster: labels.cluster,
             group: labels.group,
             component: labels.component,
@@ -346,15 +456,16 @@ impl From<RawMeta> for WireMeta {
             template_hash: annotations.template_hash,
             metadata_hash: annotations.metadata_hash,
             drain: annotations.drain,
+            module_command: annotations.module_command,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use dask_operator_api::labels;
     use kube::ResourceExt;
-    use serde_json::json;
+    use rstest::rstest;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -399,7 +510,8 @@ mod tests {
     fn the_names_of_labels_and_annotations_are_the_apis() {
         let pod: WirePod = serde_json::from_value(json!({"metadata": {
             "labels": {labels::CLUSTER_NAME: "c", labels::WORKER_GROUP_NAME: "g", labels::COMPONENT: "worker"},
-            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::METADATA_HASH: "m", labels::DRAIN: "d"},
+            "annotations": {labels::ORDINAL: "7", labels::TEMPLATE_HASH: "h", labels::METADATA_HASH: "m", labels::DRAIN: "d",
+                labels::MODULE_COMMAND: "i"},
         }}))
         .unwrap();
         assert_eq!(pod.metadata.cluster.as_deref(), Some("c"));
@@ -409,5 +521,52 @@ mod tests {
         assert_eq!(pod.metadata.template_hash.as_deref(), Some("h"));
         assert_eq!(pod.metadata.metadata_hash.as_deref(), Some("m"));
         assert_eq!(pod.metadata.drain.as_deref(), Some("d"));
+        assert_eq!(pod.metadata.module_command.as_deref(), Some("i"));
+    }
+
+    fn scheduler(change: impl FnOnce(&mut Value)) -> WireMeta {
+        let mut metadata = json!({
+            "name": "c-scheduler-5c689d-abcde",
+            "labels": {
+                labels::CLUSTER_NAME: "c", labels::COMPONENT: "scheduler", "pod-template-hash": "5c689d",
+            },
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "c-scheduler-5c689d", "uid": "r",
+                "controller": true,
+            }],
+        });
+        change(&mut metadata);
+        serde_json::from_value(metadata).unwrap()
+    }
+
+    #[test]
+    fn the_scheduler_is_the_pod_of_the_clusters_own_deployment() {
+        assert!(scheduler(|_| ()).is_scheduler());
+        assert!(!WireMeta::default().is_scheduler());
+    }
+
+    #[rstest]
+    #[case::a_copy_for_debugging("/ownerReferences", json!([]))]
+    #[case::owned_but_not_controlled("/ownerReferences/0/controller", json!(false))]
+    #[case::another_kind("/ownerReferences/0/kind", json!("StatefulSet"))]
+    #[case::another_group("/ownerReferences/0/apiVersion", json!("tenant.example/v1"))]
+    #[case::of_another_deployment("/ownerReferences/0/name", json!("copy-5c689d"))]
+    #[case::of_another_cluster("/ownerReferences/0/name", json!("d-scheduler-5c689d"))]
+    #[case::of_a_deployment_whose_name_begins_alike("/ownerReferences/0/name", json!("c-scheduler-x-5c689d"))]
+    #[case::of_another_replica_set("/labels/pod-template-hash", json!("5c689e"))]
+    #[case::a_worker("/labels/dask.org~1component", json!("worker"))]
+    fn labels_alone_make_no_scheduler(#[case] field: &str, #[case] value: Value) {
+        let change = |metadata: &mut Value| *metadata.pointer_mut(field).unwrap() = value;
+        assert!(!scheduler(change).is_scheduler());
+    }
+
+    #[test]
+    fn all_addresses_are_read() {
+        let pod: WirePod = serde_json::from_value(
+            json!({"status": {"podIP": "fd00::7", "podIPs": [{"ip": "fd00::7"}, {"ip": "10.0.0.7"}]}}),
+        )
+        .unwrap();
+        let ips: Vec<_> = pod.status.pod_ips.iter().map(|address| address.ip.as_str()).collect();
+        assert_eq!(ips, ["fd00::7", "10.0.0.7"]);
     }
 }

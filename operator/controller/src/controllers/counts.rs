@@ -73,7 +73,7 @@ pub fn group_counts(members: &GroupMembers) -> GroupCounts {
     GroupCounts {
         name: members.group.name_any(),
         desired,
-        pending: counts.pending.max(desired - counts.starting - counts.ready),
+        pending: counts.pending.max(desired.saturating_sub(counts.starting.saturating_add(counts.ready))),
         starting: counts.starting,
         ready: counts.ready,
         draining: counts.draining,

@@ -1,11 +1,11 @@
 //! What stands in the way of an object, and when it is worth trying again.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use dask_operator_api::Reason;
-use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster_cache::ObjectKey;
 
@@ -15,6 +15,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Pause while a stranger's object has the name: it goes only when a person makes it go.
 const NAME_TAKEN_PAUSE: Duration = Duration::from_secs(30);
+/// Most bytes of one obstacle's words where several are named together, so that a condition, which holds 1,000 bytes,
+/// has room for more than one.
+const MOST_WORDS: usize = 400;
 
 /// Something that only a person can put out of the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,38 @@ impl Obstacle {
         );
         Self::new(Reason::NameTaken, message)
     }
+
+    /// The words of several obstacles in their order, each cut to [`MOST_WORDS`] bytes.
+    pub fn named<'a>(obstacles: impl IntoIterator<Item = &'a Self>) -> String {
+        let mut words: Vec<&str> = Vec::new();
+        for obstacle in obstacles {
+            let end = obstacle.message.floor_char_boundary(MOST_WORDS);
+            let message = &obstacle.message[..end];
+            if !words.contains(&message) {
+                words.push(message);
+            }
+        }
+        words.join("; ")
+    }
+}
+
+/// What a write is for, and so what its refusal is in the way of. The first matters most, and is named first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// What the spec asks for is made.
+    Creation,
+    /// The object gets its owner, with which it goes.
+    Adoption,
+    /// What is not wanted any more is deleted.
+    Deletion,
+    /// Workers are marked, so that they are drained.
+    Mark,
+    /// Workers' marks are taken off.
+    Unmark,
+    /// Labels and annotations of what runs are brought up to date.
+    Relabel,
+    /// The status is written.
+    Status,
 }
 
 /// A write that the API server refused, not to be tried again for a while.
@@ -57,117 +92,152 @@ pub struct StandingRefusal {
     pub wait: Duration,
 }
 
-#[derive(Debug)]
+/// The refusals of one object.
+#[derive(Debug, Default)]
 struct Entry {
-    obstacle: Obstacle,
-    generation: Option<i64>,
-    refusals: u32,
-    retry_at: Timestamp,
+    uid: Option<String>,
+    refusals: BTreeMap<Purpose, Refusal>,
+    /// What a person was told: an Event for each, once.
+    told: BTreeMap<Purpose, Reason>,
 }
 
-/// The refusals that stand, by object. Forgotten at a restart, which only costs one more try.
+#[derive(Debug)]
+struct Refusal {
+    obstacle: Obstacle,
+    generation: Option<i64>,
+    count: u32,
+    retry_at: Instant,
+}
+
+/// The refusals that stand, by object and what they are in the way of. Forgotten at a restart, which only costs one more
+/// try. They count for one object, not for another that was made under its name, and the time is the process' own, which
+/// never goes back.
 #[derive(Debug, Default)]
 pub struct Obstacles {
     entries: Mutex<HashMap<ObjectKey, Entry>>,
 }
 
 impl Obstacles {
-    /// The refusal that still stands for this generation of the object's spec.
+    /// The refusal that still stands for this object and this generation of its spec.
     pub fn standing(
         &self,
         key: &ObjectKey,
-        generation: Option<i64>,
-        now: Timestamp,
+        object: &ObjectMeta,
+        purpose: Purpose,
+        now: Instant,
     ) -> Option<StandingRefusal> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.get(key)?;
-        let wait = Duration::try_from(entry.retry_at - now).ok().filter(|wait| !wait.is_zero())?;
-        (entry.generation == generation).then(|| StandingRefusal { obstacle: entry.obstacle.clone(), wait })
+        let entries = self.entries();
+        let entry = entries.get(key).filter(|entry| entry.uid == object.uid)?;
+        let refusal =
+            entry.refusals.get(&purpose).filter(|refusal| refusal.generation == object.generation)?;
+        let wait = refusal.retry_at.checked_duration_since(now).filter(|wait| !wait.is_zero())?;
+        Some(StandingRefusal { obstacle: refusal.obstacle.clone(), wait })
     }
 
     /// Remembers a refusal and returns how long to wait before the next try.
     pub fn refused(
         &self,
         key: &ObjectKey,
-        generation: Option<i64>,
+        object: &ObjectMeta,
+        purpose: Purpose,
         obstacle: Obstacle,
-        now: Timestamp,
+        now: Instant,
     ) -> Duration {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = entries.get(key).filter(|entry| entry.generation == generation);
-        let refusals = before.map_or(0, |entry| entry.refusals);
+        let mut entries = self.entries();
+        let entry = entry_of(&mut entries, key, object);
+        let before = entry.refusals.get(&purpose).filter(|refusal| refusal.generation == object.generation);
+        let count = before.map_or(0, |refusal| refusal.count);
         let wait = match obstacle.reason {
             Reason::NameTaken => NAME_TAKEN_PAUSE,
-            _ => FIRST_PAUSE.saturating_mul(1 << refusals.min(10)).min(LONGEST_PAUSE),
+            _ => FIRST_PAUSE.saturating_mul(1 << count.min(10)).min(LONGEST_PAUSE),
         };
-        let retry_at = now + wait;
-        entries.insert(key.clone(), Entry { obstacle, generation, refusals: refusals + 1, retry_at });
+        let refusal =
+            Refusal { obstacle, generation: object.generation, count: count + 1, retry_at: now + wait };
+        entry.refusals.insert(purpose, refusal);
         wait
     }
 
     /// Remembers what was seen to stand in the way; since it is looked at anew each time, it bars no try.
-    pub fn observed(&self, key: &ObjectKey, generation: Option<i64>, obstacle: Obstacle, now: Timestamp) {
-        let entry = Entry { obstacle, generation, refusals: 0, retry_at: now };
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), entry);
+    pub fn observed(
+        &self,
+        key: &ObjectKey,
+        object: &ObjectMeta,
+        purpose: Purpose,
+        obstacle: Obstacle,
+        now: Instant,
+    ) {
+        let mut entries = self.entries();
+        let refusal = Refusal { obstacle, generation: object.generation, count: 0, retry_at: now };
+        entry_of(&mut entries, key, object).refusals.insert(purpose, refusal);
     }
 
-    /// What stood in the way last, until it is cleared.
+    /// All that stands in the way of the object, what matters most first.
+    pub fn all(&self, key: &ObjectKey) -> Vec<(Purpose, Obstacle)> {
+        let entries = self.entries();
+        let refusals = entries.get(key).into_iter().flat_map(|entry| &entry.refusals);
+        refusals.map(|(purpose, refusal)| (*purpose, refusal.obstacle.clone())).collect()
+    }
+
+    /// What stood in the way last, until it is cleared: of several, what matters most.
     pub fn last(&self, key: &ObjectKey) -> Option<Obstacle> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(key).map(|entry| entry.obstacle.clone())
+        let entries = self.entries();
+        let (_, first) = entries.get(key)?.refusals.first_key_value()?;
+        Some(first.obstacle.clone())
+    }
+
+    /// Those of these obstacles that nobody was told of yet; from now on all of them count as told.
+    pub fn untold(
+        &self,
+        key: &ObjectKey,
+        object: &ObjectMeta,
+        all: &[(Purpose, Obstacle)],
+    ) -> Vec<(Purpose, Obstacle)> {
+        let mut entries = self.entries();
+        if all.is_empty() {
+            if let Some(entry) = entries.get_mut(key) {
+                entry.told.clear();
+            }
+            return Vec::new();
+        }
+        let entry = entry_of(&mut entries, key, object);
+        let now = all.iter().map(|(purpose, obstacle)| (*purpose, obstacle.reason)).collect();
+        let before = std::mem::replace(&mut entry.told, now);
+        all.iter()
+            .filter(|(purpose, obstacle)| before.get(purpose) != Some(&obstacle.reason))
+            .cloned()
+            .collect()
+    }
+
+    /// Nothing is in the way of this any more.
+    pub fn cleared(&self, key: &ObjectKey, purpose: Purpose) {
+        if let Some(entry) = self.entries().get_mut(key) {
+            entry.refusals.remove(&purpose);
+        }
     }
 
     /// The object's writes went through, or it is gone.
     pub fn clear(&self, key: &ObjectKey) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.entries().remove(key);
     }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<ObjectKey, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The entry of an object; of another one with its name nothing is kept.
+fn entry_of<'a>(
+    entries: &'a mut HashMap<ObjectKey, Entry>,
+    key: &ObjectKey,
+    object: &ObjectMeta,
+) -> &'a mut Entry {
+    let entry = entries.entry(key.clone()).or_default();
+    if entry.uid != object.uid {
+        *entry = Entry { uid: object.uid.clone(), ..Entry::default() };
+    }
+    entry
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-    }
-
-    fn quota() -> Obstacle {
-        Obstacle::new(Reason::QuotaExceeded, "no room")
-    }
-
-    #[test]
-    fn pauses_grow_to_a_minute() {
-        let (obstacles, key) = (Obstacles::default(), ObjectKey::new("ns", "g"));
-        let waits: Vec<u64> =
-            (0..8).map(|_| obstacles.refused(&key, Some(1), quota(), at(0)).as_secs()).collect();
-        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
-    }
-
-    #[test]
-    fn a_name_that_is_taken_is_not_asked_for_often() {
-        let taken = Obstacle::new(Reason::NameTaken, "a stranger's");
-        let wait = Obstacles::default().refused(&ObjectKey::new("ns", "c"), Some(1), taken, at(0));
-        assert_eq!(wait.as_secs(), 30);
-    }
-
-    #[test]
-    fn a_refusal_stands_until_its_time_or_an_edit() {
-        let (obstacles, key) = (Obstacles::default(), ObjectKey::new("ns", "g"));
-        obstacles.refused(&key, Some(1), quota(), at(0));
-        let standing = obstacles.standing(&key, Some(1), at(1)).unwrap();
-        assert_eq!((standing.obstacle, standing.wait), (quota(), Duration::from_secs(1)));
-        assert_eq!(obstacles.standing(&key, Some(1), at(2)), None, "its time has come");
-        assert_eq!(obstacles.standing(&key, Some(2), at(1)), None, "the spec was edited");
-        assert_eq!(obstacles.standing(&ObjectKey::new("ns", "other"), Some(1), at(1)), None);
-    }
-
-    #[test]
-    fn an_edit_or_success_starts_afresh() {
-        let (obstacles, key) = (Obstacles::default(), ObjectKey::new("ns", "g"));
-        obstacles.refused(&key, Some(1), quota(), at(0));
-        obstacles.refused(&key, Some(1), quota(), at(2));
-        assert_eq!(obstacles.refused(&key, Some(2), quota(), at(3)).as_secs(), 2);
-        obstacles.clear(&key);
-        assert_eq!(obstacles.standing(&key, Some(2), at(3)), None);
-    }
-}
+#[path = "obstacle_tests.rs"]
+mod tests;

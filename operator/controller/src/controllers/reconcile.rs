@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::Controller;
@@ -17,18 +17,21 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::announce::announcements;
+use super::announce::{Announcement, announcements, milestones_of_cluster, milestones_of_job};
 use super::obstacle::Obstacle;
 use super::status_writer::{StatusMemory, Urgency};
 use crate::backoff::ErrorClass;
-use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::{ObjectKey, Triggers};
 use crate::context::Context;
 use crate::error_chain::chain;
 use crate::writer::WriteError;
 
 /// Reconciliations of one kind that run at a time, for each call that may be under way: enough that each of many objects
 /// that come at once shows soon that it was seen; no more, since the loop looks at all that run whenever one goes on.
-const RECONCILIATIONS_PER_CALL: u16 = 2;
+const RECONCILIATIONS_PER_CALL: usize = 2;
+/// The runner of kube takes whatever is given to it: the [`Triggers`] give no more than may run, and choose fairly. Of
+/// those that wait for it, the runner would choose at random.
+const UNLIMITED: u16 = 0;
 
 /// Why a reconciliation stopped; it is tried again.
 #[derive(Debug, Error)]
@@ -43,7 +46,7 @@ pub enum ReconcileError {
 
 impl ReconcileError {
     /// Whether the reconciled object itself is gone, which its watch is about to tell.
-    fn means_gone(&self, kind: &str, object: &ObjectKey) -> bool {
+    pub(super) fn means_gone(&self, kind: &str, object: &ObjectKey) -> bool {
         matches!(self, Self::Write(WriteError::NotFound { target, .. })
             if target.kind == kind && target.key == *object)
     }
@@ -62,11 +65,20 @@ impl From<&ReconcileError> for ErrorClass {
 pub trait Status: Clone + Default + PartialEq + Serialize + Send + Sync + 'static {
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
+
+    /// What a person likes to see of an object that comes on well, when this status follows another.
+    fn milestones(&self, _before: &Self) -> Vec<Announcement> {
+        Vec::new()
+    }
 }
 
 impl Status for dask_operator_api::DaskClusterStatus {
     fn conditions(&self) -> &[Condition] {
         &self.conditions
+    }
+
+    fn milestones(&self, before: &Self) -> Vec<Announcement> {
+        milestones_of_cluster(before, self)
     }
 }
 
@@ -74,6 +86,10 @@ impl Status for dask_operator_api::DaskClusterStatus {
 impl Status for dask_operator_api::DaskJobStatus {
     fn conditions(&self) -> &[Condition] {
         &[]
+    }
+
+    fn milestones(&self, before: &Self) -> Vec<Announcement> {
+        milestones_of_job(before, self)
     }
 }
 
@@ -132,7 +148,8 @@ where
     if let Some(wait) = memory.wait(&key, &uid, urgency.interval(), started) {
         return Ok(Some(wait));
     }
-    for news in announcements(previous.conditions(), next.conditions()) {
+    let changes = announcements(previous.conditions(), next.conditions());
+    for news in changes.into_iter().chain(next.milestones(previous)) {
         ctx.announce(object, &news);
     }
     let version = ctx.writer.patch_status::<K>(&key, &patch, urgency.lane()).await?;
@@ -143,7 +160,7 @@ where
 /// Runs a controller until `shutdown`: one reconciliation at a time per object, only while leading.
 pub async fn run<K, F, Fut>(
     store: Store<K>,
-    triggers: impl futures::Stream<Item = ObjectRef<K>> + Send + 'static,
+    triggers: Triggers,
     ctx: Arc<Context>,
     shutdown: CancellationToken,
     forget: impl Fn(&Context, &ObjectKey) + Send + Sync + 'static,
@@ -154,16 +171,16 @@ pub async fn run<K, F, Fut>(
     Fut: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
 {
     let reconcile = Arc::new(reconcile);
-    let terms = terms_of_leading(&ctx);
-    let stopped = ctx.clone();
-    let concurrency = ctx.settings.max_in_flight.saturating_mul(RECONCILIATIONS_PER_CALL);
-    Controller::for_stream(futures::stream::pending(), store)
-        .with_config(Config::default().concurrency(concurrency))
-        .reconcile_on(triggers)
-        .reconcile_all_on(terms)
+    let stopped = (ctx.clone(), triggers.clone());
+    let limit = usize::from(ctx.settings.max_in_flight).saturating_mul(RECONCILIATIONS_PER_CALL);
+    let turns = triggers.turns(limit).map(|key| key.object_ref());
+    let all = all_when_leading(&ctx, &triggers, store.clone());
+    Controller::for_stream(stream::pending(), store)
+        .with_config(Config::default().concurrency(UNLIMITED))
+        .reconcile_on(stream::select(turns, all))
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(
-            move |object, ctx| measured(object, ctx, reconcile.clone()),
+            move |object, ctx| in_turn(object, ctx, triggers.clone(), reconcile.clone()),
             |object, error, ctx| {
                 let kind = K::kind(&());
                 let key = ObjectKey::of(&*object);
@@ -176,8 +193,10 @@ pub async fn run<K, F, Fut>(
         .for_each(move |result| {
             match result {
                 Err(ControllerError::ObjectNotFound(gone)) => {
-                    let namespace = gone.namespace.clone().unwrap_or_default();
-                    forget(&stopped, &ObjectKey::new(namespace, gone.name.as_str()));
+                    let key = ObjectKey::new(gone.namespace.clone().unwrap_or_default(), gone.name.as_str());
+                    let (ctx, triggers) = &stopped;
+                    forget(ctx, &key);
+                    triggers.done(&key);
                 }
                 Err(ControllerError::QueueError(error)) => warn!(%error, "watch queue failed"),
                 Err(ControllerError::RunnerError(error)) => warn!(%error, "controller runner failed"),
@@ -189,18 +208,56 @@ pub async fn run<K, F, Fut>(
     info!(kind = %K::kind(&()), "controller stopped");
 }
 
-/// Fires whenever this process begins to lead, because nothing was reconciled before.
-fn terms_of_leading(ctx: &Context) -> impl futures::Stream<Item = ()> + Send + 'static {
-    futures::stream::unfold(ctx.leadership.changes(), |mut changes| async move {
+/// Wakes all objects whenever this process begins to lead, because nothing was reconciled before. Yields nothing.
+fn all_when_leading<K>(
+    ctx: &Context,
+    triggers: &Triggers,
+    store: Store<K>,
+) -> impl stream::Stream<Item = ObjectRef<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let state = (ctx.leadership.changes(), triggers.clone(), store);
+    stream::unfold(state, |(mut changes, triggers, store)| async move {
         loop {
             if changes.changed().await.is_err() {
                 return std::future::pending().await;
             }
             if *changes.borrow_and_update() {
-                return Some(((), changes));
+                triggers.add(store.state().iter().map(|object| ObjectKey::of(&**object)));
             }
         }
     })
+}
+
+/// The turn of an object; it ends when this is dropped.
+struct Turn<'a>(&'a Triggers, ObjectKey);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.done(&self.1);
+    }
+}
+
+/// Reconciles an object whose turn it is. One whose time has come again gets in line first.
+async fn in_turn<K, F, Fut>(
+    object: Arc<K>,
+    ctx: Arc<Context>,
+    triggers: Triggers,
+    reconcile: Arc<F>,
+) -> Result<Action, ReconcileError>
+where
+    K: Resource<DynamicType = ()>,
+    F: Fn(Arc<K>, Arc<Context>) -> Fut,
+    Fut: Future<Output = Result<Action, ReconcileError>>,
+{
+    let key = ObjectKey::of(&*object);
+    if !triggers.is_under_way(&key) {
+        triggers.add([key]);
+        return Ok(Action::await_change());
+    }
+    let _turn = Turn(&triggers, key);
+    measured(object, ctx, reconcile).await
 }
 
 async fn measured<K, F, Fut>(
@@ -219,7 +276,7 @@ where
     let kind = K::kind(&());
     let key = ObjectKey::of(&*object);
     let started = Instant::now();
-    let result = match reconcile(object, ctx.clone()).await {
+    let result = match reconcile(object.clone(), ctx.clone()).await {
         Err(error) if error.means_gone(&kind, &key) => {
             debug!(%kind, object = %key, "the object was deleted while it was reconciled");
             Ok(Action::await_change())
@@ -230,6 +287,11 @@ where
     ctx.metrics.reconcile(&kind, outcome, started.elapsed().as_secs_f64());
     if let Err(error) = &result {
         warn!(%kind, object = %key, error = %chain(error), "reconciliation failed");
+        // Whatever keeps refusals for its condition does not come here with them.
+        if let ReconcileError::Write(WriteError::Refused { refusal, .. }) = error {
+            let (reason, message) = (refusal.reason, refusal.message.clone());
+            ctx.announce(&*object, &Announcement { reason, message, warning: true });
+        }
     } else {
         ctx.backoff.reset(&kind, &key);
     }
@@ -237,22 +299,5 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::writer::Target;
-
-    #[test]
-    fn only_the_object_itself_is_gone() {
-        let (group, key) = ("DaskWorkerGroup", ObjectKey::new("ns", "simple-default"));
-        let not_found = |kind: &'static str, key: &ObjectKey| {
-            let target = Target { verb: "patch", kind: kind.into(), key: key.clone() };
-            ReconcileError::Write(WriteError::NotFound { target, message: "not found".to_owned() })
-        };
-        assert!(not_found(group, &key).means_gone(group, &key));
-        assert!(!not_found("Pod", &key).means_gone(group, &key), "a pod of the same name");
-        assert!(!not_found(group, &key.sibling("other")).means_gone(group, &key));
-        let conflict =
-            WriteError::Conflict { target: Target { verb: "patch", kind: group.into(), key: key.clone() } };
-        assert!(!ReconcileError::Write(conflict).means_gone(group, &key));
-    }
-}
+#[path = "reconcile_tests.rs"]
+mod tests;

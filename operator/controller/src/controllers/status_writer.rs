@@ -47,6 +47,10 @@ const ROUTINE_INTERVAL: Duration = Duration::from_millis(500);
 /// Far below the second within which `Running` is promised.
 const PHASE_INTERVAL: Duration = Duration::from_millis(400);
 
+/// How long an own write counts for more than what the cache shows. A watch catches up within seconds; if it shows an
+/// older version for longer, the API server's storage was restored from a backup and versions began anew.
+const MEMORY: Duration = Duration::from_secs(30);
+
 /// What was written last for one object.
 #[derive(Clone, Debug)]
 struct Written<S> {
@@ -71,8 +75,23 @@ impl<S> Default for StatusMemory<S> {
 impl<S: Clone + Default> StatusMemory<S> {
     /// The newest known status of the object: the cached one, or the one that this process wrote since.
     pub fn newest(&self, key: &ObjectKey, uid: &str, cached_version: u64, cached: Option<&S>) -> S {
+        self.newest_at(key, uid, cached_version, cached, Instant::now())
+    }
+
+    fn newest_at(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        cached_version: u64,
+        cached: Option<&S>,
+        now: Instant,
+    ) -> S {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        match written.get(key).filter(|last| last.uid == uid && last.resource_version > cached_version) {
+        let is_newer = |last: &&Written<S>| {
+            let recent = now.saturating_duration_since(last.at) < MEMORY;
+            last.uid == uid && last.resource_version > cached_version && recent
+        };
+        match written.get(key).filter(is_newer) {
             Some(last) => last.status.clone(),
             None => cached.cloned().unwrap_or_default(),
         }
@@ -113,6 +132,17 @@ mod tests {
         assert_eq!(memory.newest(&key(), "uid", 5, Some(&1)), 2, "the cache is older");
         assert_eq!(memory.newest(&key(), "uid", 7, Some(&2)), 2);
         assert_eq!(memory.newest(&key(), "uid", 9, Some(&3)), 3, "somebody wrote since");
+    }
+
+    #[test]
+    fn a_storage_that_was_restored_wins_in_the_end() {
+        let memory = StatusMemory::<i32>::default();
+        let start = Instant::now();
+        memory.written(&key(), "uid", 700, 2, start);
+        let newest =
+            |seconds| memory.newest_at(&key(), "uid", 5, Some(&1), start + Duration::from_secs(seconds));
+        assert_eq!((newest(0), newest(29)), (2, 2));
+        assert_eq!((newest(30), newest(3_600)), (1, 1), "versions began anew, and 5 is what there is");
     }
 
     #[test]

@@ -76,7 +76,7 @@ async fn long_messages_are_cut_between_characters() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_the_queue_or_fails_is_counted() {
+async fn what_is_too_much_or_fails_is_counted() {
     let (release, gate) = watch::channel(false);
     let metrics = Metrics::new().unwrap();
     let (sink, _task) =
@@ -87,21 +87,44 @@ async fn what_does_not_fit_the_queue_or_fails_is_counted() {
                 Err(std::io::Error::other("refused"))
             }
         });
-    // Nothing is taken from the queue before the test waits.
-    for number in 0..QUEUE_LENGTH + 5 {
+    for number in 0..150 {
         let object = ObjectReference { name: Some(number.to_string()), ..object() };
         sink.publish(object, event(EventType::Normal, "x"));
     }
-    let text = metrics.render().unwrap();
-    assert!(text.contains("dask_operator_events_total{outcome=\"queue_full\"} 5"), "{text}");
     release.send_replace(true);
     sink.flush(LIMIT).await;
     let text = metrics.render().unwrap();
-    assert!(
-        text.contains("dask_operator_events_total{outcome=\"failed\"} 200"),
-        "the burst for all objects: {text}"
-    );
-    assert!(text.contains("dask_operator_events_total{outcome=\"rate_limited\"} 56"), "{text}");
+    assert!(text.contains("dask_operator_events_total{outcome=\"failed\"} 100"), "of one namespace: {text}");
+    assert!(text.contains("dask_operator_events_total{outcome=\"rate_limited\"} 50"), "{text}");
+}
+
+#[tokio::test]
+async fn events_of_one_namespace_do_not_wait_for_those_of_another() {
+    let delivered = Delivered::default();
+    let log = delivered.clone();
+    let deliver = move |event: KubernetesEvent| {
+        let hangs = event.metadata.namespace.as_deref() == Some("noisy");
+        if !hangs {
+            log.lock().unwrap().push(event);
+        }
+        async move { if hangs { std::future::pending().await } else { Ok::<(), std::io::Error>(()) } }
+    };
+    let metrics = Metrics::new().unwrap();
+    let (sink, _task) =
+        EventSink::start(settings(EventLevel::Normal), Leadership::always(), metrics, deliver);
+    let about = |namespace: &str, number: usize| ObjectReference {
+        namespace: Some(namespace.to_owned()),
+        name: Some(number.to_string()),
+        ..ObjectReference::default()
+    };
+    for number in 0..500 {
+        sink.publish(about("noisy", number), event(EventType::Normal, "x"));
+    }
+    sink.publish(about("quiet", 0), event(EventType::Normal, "heard"));
+    let mut open = sink.shared.open.subscribe();
+    let sent = open.wait_for(|_| !delivered.lock().unwrap().is_empty());
+    tokio::time::timeout(LIMIT, sent).await.expect("it is sent at once").unwrap();
+    assert_eq!(messages(&delivered), ["heard"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,6 @@ pub struct LeaseLocation {
 /// One replica's part in the election.
 #[derive(Debug)]
 pub struct Election {
-    api: Api<Lease>,
     location: LeaseLocation,
     candidate: Candidate,
     timing: Timing,
@@ -65,10 +64,9 @@ enum Outcome {
 impl Election {
     /// A candidate called `me`, which must differ from all others. It does nothing until [`Election::run`].
     #[must_use]
-    pub fn new(client: Client, location: LeaseLocation, me: &str, timing: Timing) -> (Self, Leadership) {
+    pub fn new(location: LeaseLocation, me: &str, timing: Timing) -> (Self, Leadership) {
         let (herald, leadership) = Leadership::announced();
         let election = Self {
-            api: Api::namespaced(client, &location.namespace),
             location,
             candidate: Candidate::new(me.to_owned(), timing),
             timing,
@@ -81,8 +79,9 @@ impl Election {
     }
 
     /// Takes part until `shutdown`, then gives the Lease back.
-    pub async fn run(mut self, shutdown: CancellationToken) {
-        while let Some(outcome) = shutdown.run_until_cancelled(self.try_within_term()).await {
+    pub async fn run(mut self, client: Client, shutdown: CancellationToken) {
+        let api: Api<Lease> = Api::namespaced(client, &self.location.namespace);
+        while let Some(outcome) = shutdown.run_until_cancelled(self.try_within_term(&api)).await {
             let pause = self.conclude(outcome);
             let term_ends = self.candidate.term_ends().map(Instant::from_std);
             tokio::select! {
@@ -91,15 +90,15 @@ impl Election {
                 () = sleep(pause) => {}
             }
         }
-        self.release().await;
+        self.release(&api).await;
     }
 
     /// One try, cut off where the term ends.
-    async fn try_within_term(&mut self) -> Outcome {
+    async fn try_within_term(&mut self, api: &Api<Lease>) -> Outcome {
         let now = std::time::Instant::from(Instant::now());
         let limit = self.candidate.term_ends().map(|end| end.saturating_duration_since(now));
         let limit = limit.unwrap_or(self.timing.renew_deadline);
-        let outcome = timeout(limit, self.attempt()).await;
+        let outcome = timeout(limit, self.attempt(api)).await;
         let outcome = outcome
             .unwrap_or_else(|_| Outcome::Failed(format!("no answer within {} s", limit.as_secs_f64())));
         if !matches!(outcome, Outcome::Leads) {
@@ -108,17 +107,17 @@ impl Election {
         outcome
     }
 
-    async fn attempt(&mut self) -> Outcome {
+    async fn attempt(&mut self, api: &Api<Lease>) -> Outcome {
         loop {
             let sent = Instant::now().into_std();
             match self.candidate.step(sent, Timestamp::now()) {
                 Step::Wait => return Outcome::Follows,
-                Step::Read => match self.api.get_opt(&self.location.name).await {
+                Step::Read => match api.get_opt(&self.location.name).await {
                     Ok(lease) => self.candidate.read(lease, Instant::now().into_std()),
                     Err(error) => return Outcome::of(&error),
                 },
                 Step::Write(lease) => {
-                    return match self.write(*lease).await {
+                    return match self.write(api, *lease).await {
                         Ok(lease) => {
                             self.candidate.wrote(lease, sent, Instant::now().into_std());
                             Outcome::Leads
@@ -131,13 +130,13 @@ impl Election {
         }
     }
 
-    async fn write(&self, mut lease: Lease) -> Result<Lease, Error> {
+    async fn write(&self, api: &Api<Lease>, mut lease: Lease) -> Result<Lease, Error> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         if lease.metadata.resource_version.is_some() {
-            return self.api.replace(&self.location.name, &params, &lease).await;
+            return api.replace(&self.location.name, &params, &lease).await;
         }
         lease.metadata = ObjectMeta { name: Some(self.location.name.clone()), ..ObjectMeta::default() };
-        self.api.create(&params, &lease).await
+        api.create(&params, &lease).await
     }
 
     /// Draws the conclusions of a try; returns the pause before the next.
@@ -197,17 +196,17 @@ impl Election {
     }
 
     /// Gives the Lease back, after everybody in this process was told not to write any more.
-    async fn release(mut self) {
+    async fn release(mut self, api: &Api<Lease>) {
         self.herald.follows();
         if !self.allowed {
             return;
         }
         let release = async {
             // A write may have been under way: read what became of it.
-            let lease = self.api.get_opt(&self.location.name).await?;
+            let lease = api.get_opt(&self.location.name).await?;
             self.candidate.read(lease, Instant::now().into_std());
             match self.candidate.release(Timestamp::now()) {
-                Some(lease) => self.write(lease).await.map(|_| true),
+                Some(lease) => self.write(api, lease).await.map(|_| true),
                 None => Ok(false),
             }
         };
@@ -246,4 +245,4 @@ async fn until(end: Option<Instant>) {
 
 #[cfg(test)]
 #[path = "election_tests.rs"]
-mod tests;
+pub(super) mod tests;

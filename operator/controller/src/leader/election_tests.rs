@@ -20,14 +20,14 @@ enum Mood {
 }
 
 #[derive(Clone)]
-struct Api {
+pub(in crate::leader) struct Api {
     server: Arc<Mutex<Server>>,
     mood: Arc<Mutex<Mood>>,
     calls: Arc<Mutex<Vec<Method>>>,
 }
 
 impl Api {
-    fn new() -> Self {
+    pub(in crate::leader) fn new() -> Self {
         Self { server: Arc::default(), mood: Arc::new(Mutex::new(Mood::Healthy)), calls: Arc::default() }
     }
 
@@ -39,11 +39,11 @@ impl Api {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
 
-    fn holder(&self) -> Option<String> {
+    pub(in crate::leader) fn holder(&self) -> Option<String> {
         self.server.lock().unwrap().lease.as_ref()?.spec.as_ref()?.holder_identity.clone()
     }
 
-    fn client(&self) -> Client {
+    pub(in crate::leader) fn client(&self) -> Client {
         let api = self.clone();
         Client::new(service_fn(move |request| api.clone().answer(request)), "ns")
     }
@@ -71,9 +71,9 @@ impl Api {
 
     fn stand(&self, me: &str) -> (Leadership, CancellationToken, tokio::task::JoinHandle<()>) {
         let location = LeaseLocation { namespace: "ns".to_owned(), name: "dask-operator".to_owned() };
-        let (election, leadership) = Election::new(self.client(), location, me, Timing::default());
+        let (election, leadership) = Election::new(location, me, Timing::default());
         let stop = CancellationToken::new();
-        (leadership, stop.clone(), tokio::spawn(election.run(stop)))
+        (leadership, stop.clone(), tokio::spawn(election.run(self.client(), stop)))
     }
 }
 

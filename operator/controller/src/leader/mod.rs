@@ -13,7 +13,9 @@ mod evaluate;
 mod leadership;
 #[cfg(test)]
 mod simulation;
+mod thread;
 
 pub use election::{Election, LeaseLocation};
 pub use evaluate::Timing;
 pub use leadership::Leadership;
+pub use thread::{Connect, spawn};

@@ -22,10 +22,12 @@ const WORKER_FILE: &str = "dask_operator_worker.py";
 const SCHEDULER_MODULE: &str = include_str!("../../../../runtime/telemetry/dask_operator_scheduler.py");
 const WORKER_MODULE: &str = include_str!("../../../../runtime/telemetry/dask_operator_worker.py");
 
-const VOLUME: &str = "dask-operator";
+/// Name of the volume that holds the modules in a pod.
+pub const VOLUME: &str = "dask-operator";
 const FOLDER: &str = "/etc/dask-operator";
 const SCHEDULER_PATH: &str = "/etc/dask-operator/dask_operator_scheduler.py";
-const WORKER_PATH: &str = "/etc/dask-operator/dask_operator_worker.py";
+/// Where the workers' module is in a pod.
+pub const WORKER_PATH: &str = "/etc/dask-operator/dask_operator_worker.py";
 /// Preloads of a scheduler whose command has no such flag.
 const SCHEDULER_PRELOAD: &str = "DASK_DISTRIBUTED__SCHEDULER__PRELOAD";
 
@@ -35,7 +37,11 @@ const DRAIN_SECONDS: &str = "DASK_OPERATOR_DRAIN_SECONDS";
 const DEFAULT_DRAIN: i64 = 20;
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: i64 = 30;
-/// The module ends 8 s after the drain's time at the latest; Dask and the kubelet need some, too.
+/// Seconds after the drain's time by which the module has ended.
+#[cfg(test)]
+const MODULE_ENDS: i64 = 8;
+/// What the drain's time leaves of the grace period: the module ends 8 s after it at the latest; Dask and the kubelet
+/// need some, too.
 const CLOSING: i64 = 15;
 
 /// Whether pods get the modules.
@@ -114,6 +120,16 @@ pub fn add_to_scheduler(pod: &mut PodSpec, cluster: &str) {
         return;
     }
     pod.volumes.get_or_insert_default().push(volume(cluster));
+}
+
+/// Why the workers of this pod cannot load their module, in words; `None` if they can.
+#[must_use]
+pub fn unloadable(pod: &PodSpec) -> Option<&'static str> {
+    if is_taken(pod) {
+        return Some("the pod has a volume \"dask-operator\" or a mount at /etc/dask-operator of its own");
+    }
+    let plain = pod.containers.iter().any(|container| is_plain(container, Role::Worker));
+    (!plain).then_some("no container's words are a plain `dask worker` command")
 }
 
 /// Lets the workers of this cluster and their nannies load their module, and gives them time to drain.

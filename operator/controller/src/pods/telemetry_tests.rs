@@ -166,3 +166,58 @@ fn the_config_map_holds_both_modules_and_goes_with_its_cluster() {
     );
     assert_eq!(modules_digest().len(), 16);
 }
+
+/// The number that a Python constant has; several may be written in one line.
+fn constant(module: &str, name: &str) -> f64 {
+    let line = module
+        .lines()
+        .find(|line| {
+            line.split('=').next().is_some_and(|names| names.split(',').any(|own| own.trim() == name))
+        })
+        .unwrap_or_else(|| panic!("no constant {name}"));
+    let (names, values) = line.split_once('=').unwrap();
+    let at = names.split(',').position(|own| own.trim() == name).unwrap();
+    values.split(',').nth(at).unwrap().trim().replace('_', "").parse().unwrap()
+}
+
+fn protocol_sources() -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtime/protocol/src");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+/// What is said twice, here and in Python, is said alike.
+#[test]
+#[expect(clippy::cast_precision_loss, reason = "whole numbers, written in both places")]
+fn the_modules_and_the_operator_mean_the_same() {
+    assert!(WORKER_MODULE.contains(&format!("DRAIN_SECONDS = \"{DRAIN_SECONDS}\"")));
+    assert!(WORKER_MODULE.contains(&format!("os.environ.get(DRAIN_SECONDS, \"\") or {DEFAULT_DRAIN}))")));
+    assert!(WORKER_MODULE.contains(&format!("by default {DEFAULT_DRAIN};")));
+    let closed = constant(WORKER_MODULE, "CLOSED") + 1.0 + constant(WORKER_MODULE, "LAST_WORDS");
+    assert!(closed <= MODULE_ENDS as f64, "closed after {closed} s");
+    assert!(WORKER_MODULE.contains("Eight seconds after the time is over all is over."));
+    assert_eq!(MODULE_ENDS, 8);
+    assert!(CLOSING > MODULE_ENDS, "Dask and the kubelet need some, too");
+    assert!(constant(WORKER_MODULE, "HAND_OVER") < constant(WORKER_MODULE, "CLOSED"));
+    assert_eq!(
+        (SCHEDULER_PATH, WORKER_PATH),
+        (&*format!("{FOLDER}/{SCHEDULER_FILE}"), &*format!("{FOLDER}/{WORKER_FILE}"))
+    );
+    assert!(SCHEDULER_MODULE.contains(&format!("VARIABLE = \"{SCHEDULER_PRELOAD}\"")));
+    let protocol = protocol_sources();
+    for (module, operations) in [
+        (SCHEDULER_MODULE, &["dask_operator_queue", "dask_operator_workers"][..]),
+        (WORKER_MODULE, &["dask_operator_executing", "dask_operator_draining"][..]),
+    ] {
+        for operation in operations {
+            assert!(module.contains(&format!("handlers[\"{operation}\"]")), "{operation}");
+        }
+        assert!(
+            protocol.contains(&format!("\"{}\"", operations[0])),
+            "the operator asks for {}",
+            operations[0]
+        );
+        let version = constant(module, "VERSION");
+        assert!(protocol.contains(&format!("const MODULE_VERSION: u64 = {version};")), "version {version}");
+    }
+}

@@ -1,11 +1,14 @@
 //! How to reach the API server.
 
+use std::fmt;
 use std::time::Duration;
 
 use kube::client::ClientBuilder;
 use kube::config::InferConfigError;
 use kube::{Client, Config};
 use thiserror::Error;
+
+use crate::leader::Connect;
 
 /// Longest time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -31,12 +34,31 @@ pub enum ClientError {
     },
 }
 
-/// A client for the API server of the pod, or that of `KUBECONFIG`.
+/// Clients of one API server.
+pub struct Clients {
+    /// For everything but the election.
+    pub client: Client,
+    /// Makes the one for the election, on the election's thread.
+    pub for_election: Connect<ClientError>,
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients").finish_non_exhaustive()
+    }
+}
+
+/// Clients for the API server of the pod, or that of `KUBECONFIG`.
 ///
 /// # Errors
 /// When none is known, or its configuration is contradictory. It is not contacted.
-pub async fn client() -> Result<Client, ClientError> {
+pub async fn clients() -> Result<Clients, ClientError> {
     let config = patient(Config::infer().await?);
+    let client = client(config.clone())?;
+    Ok(Clients { client, for_election: Box::new(|| self::client(config)) })
+}
+
+fn client(config: Config) -> Result<Client, ClientError> {
     let url = config.cluster_url.to_string();
     let builder = ClientBuilder::try_from(config)
         .map_err(|source| ClientError::Client { url, source: Box::new(source) })?;

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::oneshot::Receiver;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
-use super::RunError;
+use super::{ClientError, RunError};
 use crate::cluster_cache::{Scope, watch};
 use crate::context::Context;
 use crate::controllers::{autoscaler, cluster, group, job};
-use crate::leader::Election;
+use crate::leader::{self, Connect, Election};
 use crate::preflight::{Findings, Inspections};
 use crate::scheduler_link;
 use crate::web::health::Heartbeat;
@@ -29,7 +30,7 @@ pub(super) struct Life {
     pub(super) inspections: Inspections,
     pub(super) findings: Findings,
     pub(super) heartbeat: Heartbeat,
-    pub(super) election: Option<Election>,
+    pub(super) election: Option<(Election, Connect<ClientError>)>,
     pub(super) shutdown: CancellationToken,
     /// Stops the server when the operator ends, or is dropped with its runtime.
     pub(super) web: DropGuard,
@@ -59,7 +60,9 @@ impl Life {
         // Whoever leads can act at once, so only now.
         let electing = CancellationToken::new();
         let _electing = electing.clone().drop_guard();
-        let mut election = self.election.map(|election| tokio::spawn(election.run(electing.clone())));
+        let election =
+            self.election.map(|(election, connect)| leader::spawn(election, connect, electing.clone()));
+        let mut election = election.transpose().map_err(RunError::Election)?;
 
         let stop = CancellationToken::new();
         let mut controllers = JoinSet::new();
@@ -98,17 +101,17 @@ async fn finish(controllers: &mut JoinSet<()>) {
     }
 }
 
-/// Comes back when the election's task ends; never without one.
-async fn end_of(election: &mut Option<JoinHandle<()>>) {
+/// Comes back when the election ends; never without one.
+async fn end_of(election: &mut Option<Receiver<()>>) {
     match election {
-        Some(task) => drop(task.await),
+        Some(end) => drop(end.await),
         None => std::future::pending().await,
     }
 }
 
 /// Waits for the Lease to be given back, which has a limit of its own.
-async fn end_of_release(election: Option<JoinHandle<()>>) {
-    if let Some(task) = election.filter(|task| !task.is_finished()) {
-        let _ = task.await;
+async fn end_of_release(election: Option<Receiver<()>>) {
+    if let Some(end) = election.filter(|end| !end.is_terminated()) {
+        let _ = end.await;
     }
 }

@@ -7,19 +7,19 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::Client;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use client::{ClientError, client};
+pub use client::{ClientError, Clients, clients};
 
 use crate::backoff::Backoff;
 use crate::cluster_cache::ClusterCache;
 use crate::context::Context;
-use crate::controllers::Obstacles;
-use crate::controllers::group::{Edits, Ordinals};
+use crate::controllers::cluster::ClusterRefusals;
+use crate::controllers::group::{Edits, Ordinals, Progress};
 use crate::controllers::status_writer::StatusMemory;
+use crate::controllers::{Obstacles, Starts};
 use crate::events::{EventSettings, EventSink};
 use crate::leader::{Election, Leadership, LeaseLocation, Timing};
 use crate::preflight::{Findings, Inspections};
@@ -46,6 +46,9 @@ pub enum RunError {
     /// The server for probes cannot be started.
     #[error("failed to start the server for probes and metrics")]
     Web(#[source] std::io::Error),
+    /// The thread of the election cannot be started.
+    #[error("failed to start the election")]
+    Election(#[source] std::io::Error),
     /// The metrics contradict each other.
     #[error("failed to register metrics")]
     Metrics(#[from] prometheus::Error),
@@ -94,19 +97,20 @@ impl Running {
 ///
 /// # Errors
 /// When it cannot start, or a part of it fails for good. Whatever Kubernetes lacks is no error: it is waited for.
-pub async fn run(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
-    start(client, settings, shutdown)?.wait().await
+pub async fn run(clients: Clients, settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
+    start(clients, settings, shutdown)?.wait().await
 }
 
 /// Starts the operator in this runtime.
 ///
 /// # Errors
 /// As [`run`].
-pub fn start(client: Client, settings: Settings, shutdown: CancellationToken) -> Result<Running, RunError> {
+pub fn start(clients: Clients, settings: Settings, shutdown: CancellationToken) -> Result<Running, RunError> {
+    let Clients { client, for_election } = clients;
     let settings = Arc::new(settings);
     let metrics = Metrics::new()?;
     let identity = settings.identity();
-    let (election, leadership) = stand(&client, &settings, &identity);
+    let (election, leadership) = stand(&settings, &identity);
     let limits = Limits::of(settings.max_in_flight.into());
     let writer = Writer::new(client.clone(), leadership.clone(), metrics.clone(), limits);
     let events = events(&settings, identity, leadership.clone(), metrics.clone(), writer.clone());
@@ -119,15 +123,17 @@ pub fn start(client: Client, settings: Settings, shutdown: CancellationToken) ->
         metrics,
         settings,
         leadership,
-        cluster_obstacles: Obstacles::default(),
+        cluster_refusals: ClusterRefusals::default(),
         group_obstacles: Obstacles::default(),
         ordinals: Ordinals::default(),
+        progress: Progress::default(),
         group_edits: Edits::default(),
         cluster_status: StatusMemory::default(),
         group_status: StatusMemory::default(),
         job_obstacles: Obstacles::default(),
         job_status: StatusMemory::default(),
         autoscaler_status: StatusMemory::default(),
+        starts: Starts::default(),
     });
     let (inspections, findings) = Inspections::new(client.clone(), &context.settings);
     let heartbeat = Heartbeat::default();
@@ -140,7 +146,7 @@ pub fn start(client: Client, settings: Settings, shutdown: CancellationToken) ->
         inspections,
         findings,
         heartbeat,
-        election,
+        election: election.map(|election| (election, for_election)),
         shutdown,
         web: web.drop_guard(),
     };
@@ -148,7 +154,7 @@ pub fn start(client: Client, settings: Settings, shutdown: CancellationToken) ->
 }
 
 /// Enters the election, if there is one.
-fn stand(client: &Client, settings: &Settings, identity: &str) -> (Option<Election>, Leadership) {
+fn stand(settings: &Settings, identity: &str) -> (Option<Election>, Leadership) {
     if !settings.leader_election() {
         return (None, Leadership::always());
     }
@@ -159,7 +165,7 @@ fn stand(client: &Client, settings: &Settings, identity: &str) -> (Option<Electi
         return (None, Leadership::unguarded(notice));
     };
     let location = LeaseLocation { namespace, name: settings.lease_name.clone() };
-    let (election, leadership) = Election::new(client.clone(), location, identity, Timing::default());
+    let (election, leadership) = Election::new(location, identity, Timing::default());
     (Some(election), leadership)
 }
 

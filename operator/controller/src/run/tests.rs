@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use kube::Client;
 use kube::client::Body;
 use tokio::time::{Instant, sleep};
 use tower::service_fn;
 
 use super::*;
 
-/// A client of an API server that does not answer.
-fn silent() -> Client {
+/// Clients of an API server that does not answer.
+fn silent() -> Clients {
+    Clients { client: client(), for_election: Box::new(|| Ok(client())) }
+}
+
+fn client() -> Client {
     Client::new(
         service_fn(|_: http::Request<Body>| {
             std::future::pending::<Result<http::Response<Body>, std::convert::Infallible>>()
@@ -66,11 +71,11 @@ async fn without_a_namespace_for_the_lease_it_says_so() {
     let arguments = settings(&["--liveness=none", "--lease-namespace="]);
     // In a pod there is a namespace.
     if arguments.lease_namespace().is_none() {
-        let (election, leadership) = stand(&silent(), &arguments, "me");
+        let (election, leadership) = stand(&arguments, "me");
         assert!(election.is_none() && leadership.is_leader());
         assert!(leadership.notice().unwrap().contains("--lease-namespace"));
     }
-    let (election, leadership) = stand(&silent(), &settings(&["--leader-elect=false"]), "me");
+    let (election, leadership) = stand(&settings(&["--leader-elect=false"]), "me");
     assert!(election.is_none() && leadership.is_leader());
     assert_eq!(leadership.notice(), None);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::retry::{Circumstances, Refusals};
-use super::roster::{Seen, Standing};
+use super::roster::{OfPod, Seen, Standing};
 use super::view::DrainProgress;
 
 /// A worker whose fence is refused goes back to work by itself. If it were asked before that, Dask would take the fence
@@ -33,8 +33,6 @@ pub(super) struct PodFacts {
     pub(super) uid: Box<str>,
     /// Name, for people.
     pub(super) name: Box<str>,
-    /// IP address, which its workers' addresses begin with.
-    pub(super) ip: Option<Box<str>>,
     /// A container runs.
     pub(super) running: bool,
     /// It ended and will not start again.
@@ -48,10 +46,8 @@ pub(super) struct PodFacts {
 pub(super) struct Round<'a> {
     /// When it began: what was answered later is not in it.
     pub(super) asked: Timestamp,
-    /// The workers on the pod's host.
-    pub(super) workers: &'a [Seen],
-    /// Running workers on other hosts.
-    pub(super) others: usize,
+    /// What it showed of the pod.
+    pub(super) of: OfPod<'a>,
     /// Since when this scheduler process is known to answer.
     pub(super) scheduler_since: Timestamp,
 }
@@ -88,7 +84,7 @@ pub(super) struct Retire {
 enum Step {
     /// To be derived from the next round.
     Open,
-    /// The scheduler does not know a worker of it.
+    /// The scheduler knows no worker of it for sure.
     Absent { since: Timestamp, rounds: u32 },
     /// The call is under way.
     Fencing,
@@ -97,7 +93,18 @@ enum Step {
     /// The call is under way.
     Closing,
     /// Nothing is left.
-    Drained { since: Timestamp },
+    Drained { since: Timestamp, by: Proof },
+}
+
+/// Why nothing is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// The scheduler confirmed that its workers are closed, or the pod ended.
+    Closed,
+    /// The scheduler knows no worker of it, while it ran.
+    Absent,
+    /// The same, while nothing of it ran.
+    NeverRan,
 }
 
 /// The drain of one pod.
@@ -116,6 +123,8 @@ pub(super) struct Drain {
     returning: Option<(Box<str>, Timestamp)>,
     /// A fence was asked for, so the workers may be fenced, and there is no way back.
     committed: bool,
+    /// Some of them were fenced before it was asked for: those stay so if it is refused.
+    partly_fenced: bool,
     /// A close was asked for: if the workers are gone then, they are closed.
     close_asked: bool,
     alone: bool,
@@ -135,6 +144,7 @@ impl Default for Drain {
             refusal: None,
             returning: None,
             committed: false,
+            partly_fenced: false,
             close_asked: false,
             alone: false,
             executing: 0,
@@ -151,22 +161,27 @@ impl Drain {
             return None;
         }
         if pod.ended {
-            self.drained(now);
+            self.drained(Proof::Closed, now);
             return None;
         }
-        if let Step::Drained { since } | Step::Finishing { since, .. } = self.step
+        if let Step::Drained { since, .. } | Step::Finishing { since, .. } = self.step
             && round.asked < since
         {
             return None;
         }
-        if round.workers.is_empty() {
-            self.absent(pod, round, now);
+        if round.of.workers.is_empty() {
+            // Those that it had when their end was asked for are gone.
+            if round.of.unknown && !self.close_asked {
+                self.unknown();
+            } else {
+                self.absent(pod, round, now);
+            }
             return None;
         }
         let present: Vec<&Seen> =
-            round.workers.iter().filter(|worker| worker.standing != Standing::Closing).collect();
+            round.of.workers.iter().filter(|worker| worker.standing != Standing::Closing).collect();
         self.under = Circumstances {
-            others: round.others,
+            others: round.of.others,
             workers: present.len(),
             keys: present.iter().map(|worker| worker.keys).sum(),
             actors: present.iter().map(|worker| worker.actors).sum(),
@@ -179,8 +194,9 @@ impl Drain {
             return None;
         }
         self.actors = present.iter().any(|worker| worker.actors > 0);
-        self.lonely = round.others == 0;
+        self.lonely = round.of.others == 0;
         if !present.iter().all(|worker| self.is_fenced(worker)) {
+            self.partly_fenced = present.iter().any(|worker| worker.standing == Standing::Fenced);
             return Some(self.retire(How::Fence, &present));
         }
         // Found fenced without having asked: by the operator before a restart, or the answer was lost.
@@ -216,8 +232,9 @@ impl Drain {
             self.returning = (how == How::Fence).then(|| (address.clone(), now + UNFENCED));
             self.step = Step::Open;
             self.close_asked = false;
-            // Dask takes back the fence of those that it does not retire.
-            self.committed = how == How::Close || !confirmed.is_empty();
+            // Dask takes back the fence of those that it does not retire. The answer names those of other pods as well.
+            let some_agreed = asked.iter().any(|address| confirmed.iter().any(|c| **c == **address));
+            self.committed = how == How::Close || some_agreed || self.partly_fenced;
             self.not_before = self.refusals.refused(self.under, now);
             return;
         }
@@ -228,7 +245,7 @@ impl Drain {
                 // Only those asked; the first round from now on tells their heartbeats.
                 self.step = Step::Finishing { since: now, baseline: BTreeMap::new(), heard: now };
             }
-            How::Close => self.drained(now),
+            How::Close => self.drained(Proof::Closed, now),
         }
     }
 
@@ -236,7 +253,9 @@ impl Drain {
     pub(super) fn progress(&self) -> Option<DrainProgress> {
         match (&self.step, &self.refusal) {
             (Step::Drained { .. }, _) => Some(DrainProgress::Drained),
-            (_, Some(message)) => Some(DrainProgress::Refused { message: message.clone() }),
+            (_, Some(message)) => {
+                Some(DrainProgress::Refused { message: message.clone(), fenced: self.committed })
+            }
             (Step::Closing, _) => Some(DrainProgress::Closing),
             (Step::Finishing { .. }, _) => Some(DrainProgress::Finishing { executing: self.executing }),
             (Step::Fencing, _) => Some(DrainProgress::Fencing),
@@ -260,30 +279,40 @@ impl Drain {
         matches!(self.step, Step::Fencing | Step::Closing)
     }
 
-    fn drained(&mut self, now: Timestamp) {
+    fn drained(&mut self, by: Proof, now: Timestamp) {
         if !matches!(self.step, Step::Drained { .. }) {
-            self.step = Step::Drained { since: now };
+            self.step = Step::Drained { since: now, by };
         }
         self.refusal = None;
     }
 
-    /// The scheduler does not know a worker on the pod's host.
+    /// It cannot be told whether the scheduler knows workers of it: nothing can be concluded from their absence.
+    fn unknown(&mut self) {
+        if !matches!(self.step, Step::Drained { by: Proof::Closed, .. }) {
+            self.step = Step::Open;
+        }
+    }
+
+    /// The scheduler does not know a worker of the pod.
     fn absent(&mut self, pod: &PodFacts, round: Round<'_>, now: Timestamp) {
         let (since, rounds) = match self.step {
+            // It has begun to run since, so it may be about to register a worker.
+            Step::Drained { by: Proof::NeverRan, .. } if pod.running => (now, 1),
             Step::Drained { .. } => return,
             Step::Absent { since, rounds } => (since, rounds + 1),
             _ => (now, 1),
         };
         let settled = |from: Timestamp| now >= from + BOOT;
         let enough = match () {
-            () if self.close_asked => true,
-            () if pod.running => rounds >= 2 && settled(since) && settled(round.scheduler_since),
-            () => rounds >= 2,
+            () if self.close_asked => Some(Proof::Closed),
+            () if pod.running => {
+                (rounds >= 2 && settled(since) && settled(round.scheduler_since)).then_some(Proof::Absent)
+            }
+            () => (rounds >= 2).then_some(Proof::NeverRan),
         };
-        if enough {
-            self.drained(now);
-        } else {
-            self.step = Step::Absent { since, rounds };
+        self.step = Step::Absent { since, rounds };
+        if let Some(by) = enough {
+            self.drained(by, now);
         }
     }
 

@@ -8,14 +8,7 @@ fn at(milliseconds: i64) -> Timestamp {
 }
 
 fn pod() -> PodFacts {
-    PodFacts {
-        uid: "u".into(),
-        name: "w".into(),
-        ip: Some("10.0.0.7".into()),
-        running: true,
-        ended: false,
-        marked: true,
-    }
+    PodFacts { uid: "u".into(), name: "w".into(), running: true, ended: false, marked: true }
 }
 
 fn worker(port: u16, standing: Standing, executing: u64, heartbeat: f64) -> Seen {
@@ -34,15 +27,18 @@ struct Play {
     pod: PodFacts,
     time: i64,
     others: usize,
+    /// Workers that fit no pod are registered.
+    unknown: bool,
 }
 
 impl Play {
     fn new() -> Self {
-        Self { drain: Drain::default(), pod: pod(), time: 100_000, others: 1 }
+        Self { drain: Drain::default(), pod: pod(), time: 100_000, others: 1, unknown: false }
     }
 
     fn look(&mut self, workers: &[Seen]) -> Option<(How, usize)> {
-        let round = Round { asked: at(self.time), workers, others: self.others, scheduler_since: at(0) };
+        let of = OfPod { workers, unknown: self.unknown && workers.is_empty(), others: self.others };
+        let round = Round { asked: at(self.time), of, scheduler_since: at(0) };
         self.time += 250;
         let retire = self.drain.look(&self.pod, round, at(self.time))?;
         assert!(!retire.addresses.is_empty(), "never without a selector");
@@ -67,7 +63,7 @@ impl Play {
 
 fn refused(progress: Option<DrainProgress>) -> String {
     match progress {
-        Some(DrainProgress::Refused { message }) => message,
+        Some(DrainProgress::Refused { message, .. }) => message,
         other => panic!("{other:?}"),
     }
 }
@@ -164,7 +160,7 @@ fn a_worker_that_may_not_be_closed_is_asked_again_though_it_stays_fenced() {
     play.answer(How::Close, &[1], &[]);
     assert!(play.drain.has_no_way_back(), "it is fenced");
     assert_eq!(play.look(&[idle(Standing::Fenced)]), None);
-    assert!(matches!(play.progress(), Some(DrainProgress::Refused { .. })));
+    assert!(matches!(play.progress(), Some(DrainProgress::Refused { fenced: true, .. })));
     play.time += 5_000;
     assert_eq!(play.look(&[idle(Standing::Fenced)]), Some((How::Close, 1)));
     play.answer(How::Close, &[1], &[1]);
@@ -267,10 +263,61 @@ fn an_unknown_pod_is_drained_when_it_can_no_longer_be_about_to_register(
 }
 
 #[test]
+fn what_cannot_be_told_is_not_drained() {
+    let mut play = Play { unknown: true, ..Play::new() };
+    for _ in 0..10 {
+        play.time += 10_000;
+        assert_eq!((play.look(&[]), play.progress()), (None, None));
+    }
+    play.look(&[worker(1, Standing::Running, 0, 1.0)]);
+    play.answer(How::Fence, &[1], &[1]);
+    play.look(&[worker(1, Standing::Fenced, 0, 1.0)]);
+    for _ in 0..10 {
+        play.time += 10_000;
+        play.look(&[]);
+        assert!(!play.drain.is_over(), "its process may be starting again under another name");
+    }
+    play.look(&[worker(2, Standing::Fenced, 0, 1.0)]);
+    play.time += 10_000;
+    assert_eq!(play.look(&[worker(2, Standing::Fenced, 0, 2.0)]), Some((How::Close, 1)));
+    play.fail(How::Close);
+    play.look(&[]);
+    assert_eq!(play.progress(), Some(DrainProgress::Drained), "its end was asked for");
+    play.look(&[]);
+    assert_eq!(play.progress(), Some(DrainProgress::Drained));
+}
+
+#[test]
+fn a_pod_that_begins_to_run_after_it_was_found_empty_gets_its_time() {
+    let mut play = Play::new();
+    play.pod.running = false;
+    play.look(&[]);
+    play.look(&[]);
+    assert_eq!(play.progress(), Some(DrainProgress::Drained));
+    play.pod.running = true;
+    play.look(&[]);
+    assert_eq!(play.progress(), None);
+    play.time += 10_000;
+    play.look(&[]);
+    assert_eq!(play.progress(), Some(DrainProgress::Drained));
+}
+
+/// What an earlier operator fenced stays fenced when the rest is refused.
+#[test]
+fn a_partly_fenced_pod_has_no_way_back() {
+    let mut play = Play::new();
+    let both = [worker(1, Standing::Fenced, 0, 1.0), worker(2, Standing::Running, 0, 1.0)];
+    assert_eq!(play.look(&both), Some((How::Fence, 2)));
+    play.answer(How::Fence, &[1, 2], &[]);
+    assert!(play.drain.has_no_way_back());
+    assert!(matches!(play.progress(), Some(DrainProgress::Refused { fenced: true, .. })));
+}
+
+#[test]
 fn a_scheduler_that_has_just_started_does_not_know_its_workers_yet() {
     let mut drain = Drain::default();
     let look = |drain: &mut Drain, time| {
-        let round = Round { asked: at(time), workers: &[], others: 0, scheduler_since: at(50_000) };
+        let round = Round { asked: at(time), of: OfPod::default(), scheduler_since: at(50_000) };
         drain.look(&pod(), round, at(time));
         drain.progress()
     };
@@ -309,12 +356,9 @@ fn a_list_from_before_the_answer_does_not_count() {
     let mut play = Play::new();
     play.look(&[worker(1, Standing::Running, 0, 1.0)]);
     play.answer(How::Fence, &[1], &[1]);
-    let round = Round {
-        asked: at(0),
-        workers: &[worker(1, Standing::Running, 0, 1.0)],
-        others: 1,
-        scheduler_since: at(0),
-    };
+    let workers = [worker(1, Standing::Running, 0, 1.0)];
+    let of = OfPod { workers: &workers, unknown: false, others: 1 };
+    let round = Round { asked: at(0), of, scheduler_since: at(0) };
     assert_eq!(play.drain.look(&pod(), round, at(play.time)), None);
     assert_eq!(play.progress(), Some(DrainProgress::Finishing { executing: 0 }));
 }

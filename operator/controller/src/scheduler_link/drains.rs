@@ -54,8 +54,7 @@ impl Drains {
                 continue;
             }
             let drain = self.drains.entry(pod.uid.clone()).or_default();
-            let (workers, others) = roster.of_host(pod.ip.as_deref());
-            let round = Round { asked: roster.asked, workers, others, scheduler_since };
+            let round = Round { asked: roster.asked, of: roster.of_pod(&pod.uid), scheduler_since };
             if let Some(retire) = drain.look(pod, round, now) {
                 wanted.push((pod, retire));
             }
@@ -77,6 +76,11 @@ impl Drains {
     pub(super) fn progress(&self) -> BTreeMap<Box<str>, DrainProgress> {
         let drains = self.drains.iter();
         drains.filter_map(|(uid, drain)| Some((uid.clone(), drain.progress()?))).collect()
+    }
+
+    /// Whether this pod is in a drain.
+    pub(super) fn has(&self, uid: &str) -> bool {
+        self.drains.contains_key(uid)
     }
 
     /// Whether any pod is in a drain.
@@ -119,9 +123,11 @@ impl Drains {
 
 #[cfg(test)]
 mod tests {
-    use dask_protocol::{WorkerState, WorkerStatus};
+    use dask_protocol::WorkerStatus;
 
     use super::*;
+    use crate::scheduler_link::matching::Candidates;
+    use crate::scheduler_link::testing::{self, worker};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -129,9 +135,8 @@ mod tests {
 
     fn pods(count: usize) -> Vec<PodFacts> {
         let pod = |number| PodFacts {
-            uid: format!("u{number:03}").into(),
+            uid: format!("u{number}").into(),
             name: format!("w{number}").into(),
-            ip: Some(format!("10.0.0.{number}").into()),
             running: true,
             ended: false,
             marked: true,
@@ -140,22 +145,11 @@ mod tests {
     }
 
     fn roster(time: i64, count: usize, status: WorkerStatus) -> Roster {
-        let worker = |number: usize| WorkerState {
-            address: format!("tcp://10.0.0.{number}:1"),
-            name: number.to_string(),
-            host: String::new(),
-            status,
-            nthreads: 1,
-            executing: 0,
-            long_running: 0,
-            processing: None,
-            stored_bytes: 0,
-            keys: None,
-            actors: None,
-            last_seen: Some(1.0),
-        };
-        let workers: Vec<_> = (0..count).map(worker).collect();
-        Roster::new(at(time), at(time), &workers, None)
+        let address = |number: usize| format!("tcp://10.0.0.{number}:1");
+        let workers: Vec<_> = (0..count).map(|number| worker("mine", &address(number), status)).collect();
+        let pods = (0..100).map(testing::candidate).collect();
+        let candidates = Candidates { pods, ..Candidates::default() };
+        Roster::new(at(time), at(time), &candidates, &workers, None)
     }
 
     fn sizes(batches: &[Batch]) -> Vec<usize> {
@@ -219,5 +213,38 @@ mod tests {
         assert_eq!(drains.progress().len(), 1, "it may be fenced, so it goes on");
         drains.look(&pods[..1], &running, at(0), at(3));
         assert!(drains.progress().is_empty(), "the pod is gone");
+    }
+
+    /// Dask takes back the fence of what it does not retire, and names in one answer the workers of all pods.
+    #[test]
+    fn a_pod_that_was_refused_wholly_is_not_fenced_because_another_was_retired() {
+        let (mut drains, pods) = (Drains::default(), pods(2));
+        let running = roster(0, 2, WorkerStatus::Running);
+        let calls = drains.look(&pods, &running, at(-60), at(0));
+        let confirmed = Answer::Confirmed(vec!["tcp://10.0.0.0:1".to_owned()]);
+        drains.answered(&calls[0], &confirmed, at(1));
+        let refused = drains.progress().remove("u1");
+        assert!(matches!(refused, Some(DrainProgress::Refused { fenced: false, .. })), "{refused:?}");
+        assert!(!drains.drains["u1"].has_no_way_back() && drains.drains["u0"].has_no_way_back());
+    }
+
+    #[test]
+    fn a_pod_without_a_worker_waits_while_a_worker_fits_no_pod() {
+        let (mut drains, pods) = (Drains::default(), pods(1));
+        let candidates = Candidates { pods: vec![testing::candidate(0)], ..Candidates::default() };
+        let strange = [worker("mine", "tcp://10.96.0.1:1", WorkerStatus::Running)];
+        let look = |drains: &mut Drains, time: i64, workers: &[_]| {
+            let roster = Roster::new(at(time), at(time), &candidates, workers, None);
+            assert!(drains.look(&pods, &roster, at(-60), at(time)).is_empty());
+            drains.progress().remove("u0")
+        };
+        for time in [0, 20, 40] {
+            assert_eq!(look(&mut drains, time, &strange), None, "{time}");
+        }
+        for (time, workers) in [(50, &[][..]), (59, &[]), (60, &strange), (61, &[]), (70, &[])] {
+            assert_eq!(look(&mut drains, time, workers), None, "{time}");
+        }
+        assert_eq!(look(&mut drains, 71, &[]), Some(DrainProgress::Drained));
+        assert_eq!(look(&mut drains, 72, &strange), None, "as long as it is still there");
     }
 }

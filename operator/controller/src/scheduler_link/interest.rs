@@ -1,6 +1,6 @@
 //! What has to be asked of a scheduler, and which pods are to be drained. Pure.
 
-use dask_operator_api::SchedulerUpdate;
+use dask_operator_api::{ConditionType, Reason, SchedulerUpdate};
 
 use super::drain::PodFacts;
 use crate::cluster_cache::records::{PodRecord, PodState};
@@ -8,9 +8,13 @@ use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 
 /// What has to be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent questions, not one state")]
 pub(super) struct Interest {
     /// A group has more workers than are wanted, or pods are marked: each worker matters, and the ranking.
     pub(super) shrinking: bool,
+    /// A group says that it replaces workers, as an edited template or a lost scheduler asks for: the same matters, but
+    /// that can take hours in which nothing changes.
+    pub(super) replacing: bool,
     /// A DaskAutoscaler names the cluster.
     pub(super) adaptive_target: bool,
     /// A policy acts on it.
@@ -28,10 +32,21 @@ impl Interest {
         });
         Self {
             shrinking,
+            replacing: snapshot.groups.iter().any(is_replacing),
             adaptive_target: snapshot.has_autoscaler,
             idleness: spec.idle_timeout > 0 || when_idle,
         }
     }
+}
+
+/// Whether the group's status says that workers are being replaced.
+fn is_replacing(members: &GroupMembers) -> bool {
+    let (updating, scaling): (&str, &str) = (ConditionType::Updating.into(), ConditionType::Scaling.into());
+    let stranded: &str = Reason::WorkerStranded.into();
+    members.group.status.iter().flat_map(|status| &status.conditions).any(|condition| {
+        (condition.type_ == updating && condition.status == "True")
+            || (condition.type_ == scaling && condition.reason == stranded)
+    })
 }
 
 /// All pods that may be in a drain: the marked ones, and others in case that their mark was taken back. A pod on its
@@ -42,7 +57,6 @@ pub(super) fn pods(snapshot: &ClusterSnapshot) -> Vec<PodFacts> {
         .map(|pod| PodFacts {
             uid: pod.uid.clone(),
             name: pod.name.clone(),
-            ip: pod.ip.clone(),
             running: pod.running,
             ended: pod.state == PodState::Failed,
             marked: pod.drain.is_some(),
@@ -54,7 +68,7 @@ pub(super) fn pods(snapshot: &ClusterSnapshot) -> Vec<PodFacts> {
 mod tests {
     use std::sync::Arc;
 
-    use dask_operator_api::{DrainIntent, Reason, UpdatePolicy};
+    use dask_operator_api::{DrainIntent, UpdatePolicy};
     use rstest::rstest;
 
     use super::*;
@@ -91,6 +105,28 @@ mod tests {
         assert!(Interest::of(&snapshot).shrinking);
         let marked: Vec<_> = pods(&snapshot).iter().map(|pod| (pod.name.to_string(), pod.marked)).collect();
         assert_eq!(marked, [("w-1".to_owned(), true)]);
+    }
+
+    #[rstest]
+    #[case("Updating", "True", "TemplateChanged", true)]
+    #[case("Updating", "False", "UpdatedOnDelete", false)]
+    #[case("Scaling", "True", "WorkerStranded", true)]
+    #[case("Scaling", "True", "Scaling", false)]
+    fn workers_matter_while_some_are_replaced(
+        #[case] type_: &str,
+        #[case] status: &str,
+        #[case] reason: &str,
+        #[case] replacing: bool,
+    ) {
+        let mut snapshot = cluster(&[PodState::Ready]);
+        let condition = serde_json::json!({
+            "type": type_, "status": status, "reason": reason, "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        });
+        let status = serde_json::json!({"conditions": [condition]});
+        Arc::make_mut(&mut snapshot.groups[0].group).status = Some(serde_json::from_value(status).unwrap());
+        let interest = Interest::of(&snapshot);
+        assert_eq!((interest.replacing, interest.shrinking), (replacing, false));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use tracing::{debug, info};
 use super::connect::{Connection, Dialer, LinkError};
 use super::drain_executor::{Calls, Done};
 use super::drains::Drains;
+use super::fenced::Fenced;
+use super::interest::Interest;
+use super::matching::Candidates;
 use super::news::News;
 use super::poll::{self, Pace};
 use super::questions::{Answers, Wanted, ask};
@@ -36,6 +39,8 @@ const STARTING: Duration = Duration::from_secs(1);
 /// The task of one cluster.
 pub(super) struct Link {
     key: ObjectKey,
+    /// UID of the cluster.
+    cluster: String,
     ctx: Arc<Context>,
     dialer: Dialer,
     wake: Arc<Notify>,
@@ -46,6 +51,9 @@ pub(super) struct Link {
     calls: Calls,
     /// When the workers were asked for last, and what came.
     listed: Option<(Instant, Arc<Members>)>,
+    /// Whether they were asked for since the link began, so that what was fenced before is known.
+    looked: bool,
+    fenced: Fenced,
     trouble: Option<Trouble>,
 }
 
@@ -69,9 +77,16 @@ struct Trouble {
 }
 
 impl Link {
-    pub(super) fn new(key: ObjectKey, ctx: Arc<Context>, dialer: Dialer, wake: Arc<Notify>) -> Self {
+    /// The link of the cluster with this name and UID.
+    pub(super) fn new(
+        (key, cluster): (ObjectKey, String),
+        ctx: Arc<Context>,
+        dialer: Dialer,
+        wake: Arc<Notify>,
+    ) -> Self {
         Self {
             key,
+            cluster,
             ctx,
             dialer,
             wake,
@@ -81,6 +96,8 @@ impl Link {
             drains: Drains::default(),
             calls: Calls::default(),
             listed: None,
+            looked: false,
+            fenced: Fenced::default(),
             trouble: None,
         }
     }
@@ -92,10 +109,7 @@ impl Link {
                 self.begin_anew(situation.target.clone());
             }
             let pause = match &situation.target {
-                None => {
-                    self.not_running();
-                    None
-                }
+                None => self.nobody_to_ask(situation.several.as_deref()),
                 Some(target) => self.round(target, &situation).await,
             };
             self.wait(pause, &situation).await;
@@ -103,7 +117,13 @@ impl Link {
     }
 
     fn situation(&self) -> Option<Situation> {
-        situation(&self.ctx, &self.key, self.drains.is_active())
+        let situation = situation(&self.ctx, &self.key, self.drains.is_active())?;
+        // Another one of the same name gets a link of its own.
+        Some(situation).filter(|situation| situation.cluster.as_ref() == Some(&self.cluster))
+    }
+
+    fn view(&self) -> Arc<LinkView> {
+        self.ctx.links.view(&self.key, Some(&self.cluster))
     }
 
     /// Another pod, or none: whatever was known is of the past.
@@ -116,23 +136,50 @@ impl Link {
 
     fn reset_drains(&mut self) {
         (self.drains, self.calls, self.listed) = (Drains::default(), Calls::default(), None);
+        self.fenced = Fenced::default();
     }
 
-    fn not_running(&self) {
-        let view = self.ctx.links.view(&self.key);
-        if view.failure.as_ref().is_some_and(|failure| failure.reason == Reason::SchedulerNotRunning) {
-            return;
+    /// No pod of the scheduler runs, or several do. Gives the time after which to look again.
+    fn nobody_to_ask(&mut self, several: Option<&str>) -> Option<Duration> {
+        let (view, now) = (self.view(), Timestamp::now());
+        let (reason, message) = match several {
+            None => (Reason::SchedulerNotRunning, "no pod of the scheduler runs"),
+            Some(message) => (Reason::SeveralSchedulers, message),
+        };
+        let before = view.failure.as_ref().filter(|failure| failure.reason == reason);
+        let since = before.map_or(now, |failure| failure.since);
+        if before.is_none_or(|failure| failure.message != message) {
+            // Of which of them an answer of before was is not known any more.
+            let sample = view.sample.clone().filter(|_| several.is_none());
+            let failure = LinkFailure { reason, message: message.to_owned(), since };
+            self.publish(LinkView { asked: true, sample, failure: Some(failure) });
         }
-        let message = "no pod of the scheduler runs".to_owned();
-        let failure = LinkFailure { reason: Reason::SchedulerNotRunning, message, since: Timestamp::now() };
-        self.publish(LinkView { asked: true, sample: view.sample.clone(), failure: Some(failure) });
+        if several.is_none() {
+            self.trouble = None;
+            return None;
+        }
+        let trouble = self.trouble.get_or_insert(Trouble { since, failures: 0, told: false, costly: false });
+        if trouble.told {
+            return None;
+        }
+        let left = Duration::try_from(trouble.since + TOLD_AFTER - now).unwrap_or_default();
+        if left.is_zero() {
+            trouble.told = true;
+            let news = Announcement { reason, message: message.to_owned(), warning: true };
+            announce(&self.ctx, &self.key, &news);
+            return None;
+        }
+        Some(left)
     }
 
     /// One round; gives the pause until the next. `None` stands for no end: only a change in the cache helps.
     async fn round(&mut self, target: &Target, situation: &Situation) -> Option<Duration> {
         let shrinking = situation.interest.shrinking || self.drains.is_active();
+        let list = (shrinking || self.wants_list(situation)) && self.list_is_due();
+        // Those that are there before the question: of a newer one no answer tells.
+        let candidates = if list { self.candidates() } else { Candidates::default() };
         let wanted = Wanted {
-            list: (shrinking || self.is_new()) && self.list_is_due(),
+            list,
             adaptive_target: situation.interest.adaptive_target,
             idleness: situation.interest.idleness,
         };
@@ -149,9 +196,10 @@ impl Link {
         let pause = match answers {
             Ok(answers) => {
                 self.ctx.metrics.scheduler_poll(source_word(answers.source));
-                self.heard(&answers, asked, situation, pods);
+                self.heard(&answers, asked, &candidates, situation, pods);
                 let busy = answers.busy.unwrap_or(answers.idleness == Idleness::Busy);
-                let watched = situation.interest.adaptive_target || situation.interest.idleness;
+                let Interest { replacing, adaptive_target, idleness, .. } = situation.interest;
+                let watched = replacing || adaptive_target || idleness;
                 let pace = Pace { shrinking, watched, busy, refused: self.drains.are_refused() };
                 let decoding = self.connection.as_mut().map(|open| open.client.take_decoding_time());
                 poll::interval(pace, fastrand::f64()).max(poll::rest(decoding.unwrap_or_default()))
@@ -191,7 +239,14 @@ impl Link {
     }
 
     /// Takes what the scheduler said.
-    fn heard(&mut self, answers: &Answers, asked: Timestamp, situation: &Situation, pods: usize) {
+    fn heard(
+        &mut self,
+        answers: &Answers,
+        asked: Timestamp,
+        candidates: &Candidates,
+        situation: &Situation,
+        pods: usize,
+    ) {
         let now = Timestamp::now();
         let known = self.process.as_ref().is_some_and(|process| *process.id == *answers.id);
         if !known {
@@ -205,7 +260,8 @@ impl Link {
         let (id, since) =
             process.map_or_else(|| ("".into(), now), |process| (process.id.clone(), process.since));
         if let Some((workers, ranking)) = &answers.list {
-            let roster = Roster::new(asked, now, workers, ranking.as_deref());
+            let roster = Roster::new(asked, now, candidates, workers, ranking.as_deref());
+            self.looked = true;
             self.listed = Some((Instant::now(), roster.members.clone()));
             let before = self.drains.progress();
             if let Some(target) = self.target.as_ref().filter(|_| self.ctx.leadership.is_leader()) {
@@ -214,12 +270,14 @@ impl Link {
                     self.calls.start(batch, &self.dialer, target, pods);
                 }
             }
+            self.fenced.look(candidates, &roster, &self.drains, now);
             self.tell_drains(&before);
-        } else if !self.drains.is_active() && !situation.interest.shrinking && !self.is_new() {
+        } else if !self.drains.is_active() && !situation.interest.shrinking && !self.wants_list(situation) {
             self.listed = None;
         }
         self.recovered(answers.source);
         let sample = Sample {
+            asked,
             taken: now,
             scheduler_id: id,
             started: answers.started,
@@ -232,6 +290,7 @@ impl Link {
             idleness: answers.idleness,
             members: self.listed.as_ref().map(|(_, members)| members.clone()),
             drains: self.drains.progress(),
+            fenced: self.fenced.pods(),
         };
         self.publish(LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None });
     }
@@ -255,7 +314,7 @@ impl Link {
             announce(&self.ctx, &self.key, &news);
         }
         let (since, pause) = (trouble.since, poll::retry(trouble.failures, costly, fastrand::f64()));
-        let sample = self.ctx.links.view(&self.key).sample.clone();
+        let sample = self.view().sample.clone();
         self.publish(LinkView { asked: true, sample, failure: Some(LinkFailure { reason, message, since }) });
         if situation.ready || costly { pause } else { pause.min(STARTING) }
     }
@@ -278,9 +337,9 @@ impl Link {
         let before = self.drains.progress();
         self.drains.answered(&done.batch, &done.answer, Timestamp::now());
         self.tell_drains(&before);
-        if let Some(sample) = &self.ctx.links.view(&self.key).sample {
+        if let Some(sample) = &self.view().sample {
             let sample = Sample { drains: self.drains.progress(), ..Sample::clone(sample) };
-            let failure = self.ctx.links.view(&self.key).failure.clone();
+            let failure = self.view().failure.clone();
             self.publish(LinkView { asked: true, sample: Some(Arc::new(sample)), failure });
         }
     }
@@ -301,9 +360,9 @@ impl Link {
 
     /// Replaces what everybody reads, and wakes those whom it concerns.
     fn publish(&self, view: LinkView) {
-        let before = self.ctx.links.view(&self.key);
+        let before = self.view();
         let news = News::between(&before, &view);
-        self.ctx.links.publish(&self.key, view);
+        self.ctx.links.publish(&self.key, &self.cluster, view);
         if news.cluster {
             self.ctx.cache.wake_cluster(&self.key);
         }
@@ -315,6 +374,19 @@ impl Link {
         }
     }
 
+    fn candidates(&self) -> Candidates {
+        let snapshot = self.ctx.cache.cluster_snapshot(&self.key);
+        snapshot.as_ref().map(Candidates::of).unwrap_or_default()
+    }
+
+    /// Whether the workers matter though none is to go.
+    fn wants_list(&self, situation: &Situation) -> bool {
+        situation.interest.replacing
+            || !self.looked
+            || self.is_new()
+            || self.fenced.wants_list(Timestamp::now())
+    }
+
     fn is_new(&self) -> bool {
         let process = self.process.as_ref();
         process.is_some_and(|process| process.replaces && Timestamp::now() < process.since + NEW_SCHEDULER)
@@ -322,10 +394,9 @@ impl Link {
 
     fn list_is_due(&self) -> bool {
         let telemetry = self.connection.as_ref().is_some_and(|connection| connection.telemetry == Some(true));
-        self.listed.as_ref().is_none_or(|(at, members)| {
-            let workers = members.by_host.values().map(Vec::len).sum();
-            at.elapsed() >= poll::list_interval(workers, telemetry)
-        })
+        self.listed
+            .as_ref()
+            .is_none_or(|(at, members)| at.elapsed() >= poll::list_interval(members.registered, telemetry))
     }
 
     /// Whether the pause ends because something changed. After a failure only another scheduler, or one that has become
@@ -333,7 +404,8 @@ impl Link {
     fn is_urgent(&self, before: &Situation) -> bool {
         match (self.situation(), &self.trouble) {
             (Some(now), Some(trouble)) => {
-                now.target != before.target || (now.ready && !before.ready && !trouble.costly)
+                (&now.target, &now.several) != (&before.target, &before.several)
+                    || (now.ready && !before.ready && !trouble.costly)
             }
             (now, _) => now.as_ref() != Some(before),
         }

@@ -18,6 +18,8 @@ use crate::context::Context;
 /// A task that runs.
 #[derive(Debug)]
 struct Running {
+    /// UID of its cluster.
+    cluster: String,
     wake: Arc<Notify>,
     task: AbortHandle,
 }
@@ -37,7 +39,7 @@ pub async fn run(kube: Client, ctx: Arc<Context>, shutdown: CancellationToken) {
         return;
     };
     info!(?access, "asking schedulers");
-    let mut triggers = std::pin::pin!(ctx.cache.take_link_triggers());
+    let mut triggers = std::pin::pin!(ctx.cache.link_triggers().stream());
     let mut leading = ctx.leadership.changes();
     let dialer = Dialer::new(access, kube);
     let mut manager = Manager { ctx: ctx.clone(), dialer, running: HashMap::new(), tasks: JoinSet::new() };
@@ -61,30 +63,41 @@ pub async fn run(kube: Client, ctx: Arc<Context>, shutdown: CancellationToken) {
 impl Manager {
     /// Something about a cluster changed.
     fn look(&mut self, key: &ObjectKey) {
-        let snapshot = self.ctx.cache.cluster_snapshot(key);
-        let exists = snapshot.is_some_and(|snapshot| snapshot.cluster.metadata.deletion_timestamp.is_none());
-        if !exists {
-            if let Some(running) = self.running.remove(key) {
-                running.task.abort();
-            }
+        let cluster = self.ctx.cache.cluster_snapshot(key).map(|snapshot| snapshot.cluster);
+        let uid = cluster.filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
+        let uid = uid.and_then(|cluster| cluster.metadata.uid.clone());
+        // One that was made again under the same name has nothing in common with the one before.
+        if self.running.get(key).is_some_and(|running| Some(&running.cluster) != uid.as_ref()) {
+            self.end(key);
+        }
+        let Some(uid) = uid else {
             self.ctx.links.forget(key);
             return;
-        }
+        };
         if !self.ctx.leadership.is_leader() {
             return;
         }
         match self.running.get(key).filter(|running| !running.task.is_finished()) {
             Some(running) => running.wake.notify_one(),
-            None => self.start(key),
+            None => self.start(key, uid),
         }
     }
 
-    fn start(&mut self, key: &ObjectKey) {
+    fn start(&mut self, key: &ObjectKey, cluster: String) {
         debug!(cluster = %key, "link started");
+        self.ctx.links.begin(key, &cluster);
         let wake = Arc::new(Notify::new());
-        let link = Link::new(key.clone(), self.ctx.clone(), self.dialer.clone(), wake.clone());
+        let of = (key.clone(), cluster.clone());
+        let link = Link::new(of, self.ctx.clone(), self.dialer.clone(), wake.clone());
         let task = self.tasks.spawn(link.run());
-        self.running.insert(key.clone(), Running { wake, task });
+        self.running.insert(key.clone(), Running { cluster, wake, task });
+    }
+
+    fn end(&mut self, key: &ObjectKey) {
+        if let Some(running) = self.running.remove(key) {
+            running.task.abort();
+        }
+        self.ctx.links.forget(key);
     }
 
     /// Whoever leads now has links of its own.

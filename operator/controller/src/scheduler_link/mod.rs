@@ -7,9 +7,11 @@ mod connect;
 mod drain;
 mod drain_executor;
 mod drains;
+mod fenced;
 mod interest;
 mod link;
 mod manager;
+mod matching;
 mod news;
 mod poll;
 mod questions;
@@ -26,4 +28,6 @@ pub mod view;
 pub use manager::run;
 pub use reachability::reachability;
 pub use registry::SchedulerLinks;
-pub use view::{DrainProgress, Idleness, LinkFailure, LinkView, Member, Members, Sample, Source};
+pub use view::{
+    DrainProgress, Idleness, LinkFailure, LinkView, Member, Members, PodWorkers, Sample, Source, Unmatched,
+};

@@ -1,6 +1,6 @@
 //! Which news from a scheduler is worth a look at the cluster, its groups and its autoscaler. Pure.
 
-use super::view::{Idleness, LinkView, Members, Sample};
+use super::view::{Idleness, LinkView, Sample};
 
 /// Whom a new view concerns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,14 +24,14 @@ impl News {
         let source = old.map(|sample| sample.source) != new.map(|sample| sample.source);
         let target = |sample: Option<&Sample>| sample.and_then(|sample| sample.adaptive_target);
         let drains = match (old, new) {
-            (Some(old), Some(new)) => old.drains != new.drains,
-            (None, Some(new)) => !new.drains.is_empty(),
+            (Some(old), Some(new)) => old.drains != new.drains || old.fenced != new.fenced,
+            (None, Some(new)) => !new.drains.is_empty() || !new.fenced.is_empty(),
             _ => false,
         };
         let members = |sample: Option<&Sample>| sample.and_then(|sample| sample.members.clone());
         let roster = match (members(old), members(new)) {
             (None, Some(_)) => true,
-            (Some(old), Some(new)) => !same_workers(&old, &new),
+            (Some(old), Some(new)) => !old.tells_the_same(&new),
             _ => false,
         };
         let idleness = |sample: Option<&Sample>| sample.map_or(Idleness::Unknown, |sample| sample.idleness);
@@ -49,29 +49,15 @@ impl News {
     }
 }
 
-/// Whether the same workers are registered, and the same of them protected.
-fn same_workers(old: &Members, new: &Members) -> bool {
-    old.by_host.len() == new.by_host.len()
-        && old.by_host.iter().all(|(host, workers)| {
-            let others = new.of_host(host);
-            workers.len() == others.len()
-                && workers
-                    .iter()
-                    .zip(others)
-                    .all(|(old, new)| old.address == new.address && old.rank.is_some() == new.rank.is_some())
-        })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::Arc;
 
     use dask_operator_api::Reason;
 
     use super::*;
     use crate::scheduler_link::testing::sample;
-    use crate::scheduler_link::{DrainProgress, LinkFailure, Member, Source};
+    use crate::scheduler_link::{DrainProgress, LinkFailure, Member, Members, Source};
 
     fn view(sample: Sample) -> LinkView {
         LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
@@ -87,7 +73,9 @@ mod tests {
     #[expect(clippy::unnecessary_wraps, reason = "as the field wants it")]
     fn members(address: &str, rank: Option<u32>, bytes: u64) -> Option<Arc<Members>> {
         let member = Member { address: address.into(), rank, bytes, ..Member::default() };
-        Some(Arc::new(Members { taken: None, by_host: HashMap::from([("h".into(), vec![member])]) }))
+        let mut members = Members::default();
+        members.insert("u", vec![member]);
+        Some(Arc::new(members))
     }
 
     #[test]
@@ -109,6 +97,10 @@ mod tests {
             sample.drains.insert("u".into(), DrainProgress::Drained);
         };
         assert_eq!(news(drained), (false, true, false));
+        let fenced = |sample: &mut Sample| {
+            sample.fenced.insert("u".into());
+        };
+        assert_eq!(news(fenced), (false, true, false));
         assert_eq!(news(|sample| sample.members = members("a", None, 1)), (false, true, false));
     }
 

@@ -9,6 +9,9 @@ use super::view::{LinkView, Source};
 #[must_use]
 pub fn reachability(view: &LinkView, ready: bool) -> Option<(Option<bool>, Reason, String)> {
     if let Some(failure) = &view.failure {
+        if failure.reason == Reason::SeveralSchedulers {
+            return Some((None, failure.reason, failure.message.clone()));
+        }
         if failure.reason == Reason::SchedulerNotRunning || !ready {
             let message = match failure.reason {
                 Reason::SchedulerNotRunning => failure.message.clone(),
@@ -76,6 +79,8 @@ mod tests {
         None,
         Reason::SchedulerNotRunning
     )]
+    #[case(Some(Source::Standard), Some(Reason::SeveralSchedulers), true, None, Reason::SeveralSchedulers)]
+    #[case(None, Some(Reason::SeveralSchedulers), false, None, Reason::SeveralSchedulers)]
     fn the_table(
         #[case] source: Option<Source>,
         #[case] failure: Option<Reason>,

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use super::drain::PodFacts;
 use super::interest::{Interest, pods};
 use super::target::Target;
-use crate::cluster_cache::records::PodState;
+use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 
 /// What the cache says that a link has to do. A round follows at once when it changes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Situation {
+    /// UID of the cluster: another one of the same name has another scheduler.
+    pub(super) cluster: Option<String>,
     /// The scheduler to ask.
     pub(super) target: Option<Target>,
+    /// Why there is none although pods of it run: it cannot be told which one is the scheduler.
+    pub(super) several: Option<String>,
     /// Its pod is ready, so that it ought to answer.
     pub(super) ready: bool,
     pub(super) interest: Interest,
@@ -26,15 +30,34 @@ pub(super) struct Situation {
 impl Situation {
     /// From the cache. `draining` says whether drains are under way.
     pub(super) fn of(snapshot: &ClusterSnapshot, draining: bool) -> Self {
-        let target = Target::of(snapshot);
+        let several = several(snapshot);
+        let target = Target::of(snapshot).filter(|_| several.is_none());
         let ready = target.as_ref().is_some_and(|target| {
             let pod = snapshot.scheduler_pods.iter().find(|pod| pod.uid == target.uid);
             pod.is_some_and(|pod| pod.state == PodState::Ready)
         });
         let interest = Interest::of(snapshot);
         let pods = if interest.shrinking || draining { pods(snapshot) } else { Vec::new() };
-        Self { target, ready, interest, pods, known_id: known_id(&snapshot.cluster) }
+        let cluster = snapshot.cluster.metadata.uid.clone();
+        Self { cluster, target, several, ready, interest, pods, known_id: known_id(&snapshot.cluster) }
     }
+}
+
+/// Names the pods if several run of which each may be the scheduler. Their answers would contradict each other, and to
+/// act on those of the wrong one loses work.
+fn several(snapshot: &ClusterSnapshot) -> Option<String> {
+    let runs = |pod: &&Arc<PodRecord>| pod.running && pod.is_live();
+    let mut running = snapshot.scheduler_pods.iter().filter(runs);
+    let (one, two) = (running.next()?, running.next()?);
+    let more = match running.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "pods \"{}\" and \"{}\"{more} run as scheduler, and it cannot be told which of them the workers have joined; \
+         nothing is decided on their answers until only one is left: delete the other",
+        one.name, two.name
+    ))
 }
 
 fn known_id(cluster: &Arc<DaskCluster>) -> Option<String> {
@@ -44,7 +67,7 @@ fn known_id(cluster: &Arc<DaskCluster>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controllers::cluster::testing::{made, workers};
+    use crate::controllers::cluster::testing::{made, pod, workers};
 
     #[test]
     fn workers_that_come_up_are_no_reason_to_ask() {
@@ -56,6 +79,25 @@ mod tests {
         assert_eq!(Situation::of(&snapshot, true).pods.len(), 2);
         workers(&mut snapshot, &[PodState::Ready; 3]);
         assert_eq!(Situation::of(&snapshot, false).pods.len(), 3, "one has to go");
+    }
+
+    #[test]
+    fn of_two_that_run_neither_is_asked() {
+        let mut snapshot = made(PodState::Ready);
+        for (name, state, running) in [
+            ("old", PodState::Terminating, true),
+            ("broken", PodState::Starting, false),
+            ("ended", PodState::Failed, false),
+        ] {
+            snapshot.scheduler_pods.push(Arc::new(PodRecord { running, ..pod(name, state) }));
+            let one = Situation::of(&snapshot, false);
+            assert!(one.target.is_some() && one.several.is_none(), "{name}");
+        }
+        snapshot.scheduler_pods.push(Arc::new(pod("copy", PodState::Ready)));
+        let two = Situation::of(&snapshot, false);
+        assert!(two.target.is_none() && !two.ready);
+        let words = two.several.unwrap();
+        assert!(words.contains("\"simple-scheduler-abc\" and \"copy\" run"), "{words}");
     }
 
     #[test]

@@ -4,13 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use dask_operator_api::DaskCluster;
 use dask_operator_api::address::DEFAULT_COMM_PORT;
-use k8s_openapi::api::core::v1::{Container, ServicePort};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use crate::cluster_cache::records::{PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
-use crate::controllers::cluster::build::port_named;
+use crate::controllers::cluster::build::comm_port;
 
 /// The scheduler process to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +35,7 @@ impl Target {
             .scheduler_pods
             .iter()
             .rfind(|pod| pod.running && matches!(pod.state, PodState::Starting | PodState::Ready))?;
-        let port = pod_port(cluster);
+        let port = comm_port(&cluster.spec.scheduler).in_pod;
         Some(Self {
             namespace: cluster.namespace().unwrap_or_default(),
             pod: pod.name.clone(),
@@ -64,7 +62,7 @@ fn service_address(cluster: &DaskCluster, service: &ServiceRecord) -> Option<Soc
     }
     // A headless one has the address "None".
     let ip = ip(spec.cluster_ip.as_deref()?)?;
-    let port = port_named(spec, &["tcp-comm"]).unwrap_or(DEFAULT_COMM_PORT);
+    let port = comm_port(&cluster.spec.scheduler).in_service.unwrap_or(DEFAULT_COMM_PORT);
     Some(SocketAddr::new(ip, port))
 }
 
@@ -73,33 +71,11 @@ fn ip(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
-/// The port on which the scheduler listens in its pod: what the Service's port for Dask leads to.
-fn pod_port(cluster: &DaskCluster) -> u16 {
-    let scheduler = &cluster.spec.scheduler;
-    let mut ports = scheduler.service.ports.iter().flatten();
-    let Some(port) = ports.find(|port| port.name.as_deref() == Some("tcp-comm")) else {
-        return DEFAULT_COMM_PORT;
-    };
-    resolve(port, &scheduler.spec.containers)
-        .and_then(|port| u16::try_from(port).ok())
-        .unwrap_or(DEFAULT_COMM_PORT)
-}
-
-fn resolve(port: &ServicePort, containers: &[Container]) -> Option<i32> {
-    match &port.target_port {
-        None => Some(port.port),
-        Some(IntOrString::Int(number)) => Some(*number),
-        Some(IntOrString::String(name)) => {
-            let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
-            ports.find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use k8s_openapi::api::core::v1::ServicePort;
     use rstest::rstest;
     use serde_json::{Value, json};
 
@@ -199,7 +175,7 @@ mod tests {
     #[case(json!({"port": 9000}), 9000)]
     #[case(json!({"port": 9000, "targetPort": 9001}), 9001)]
     #[case(json!({"port": 9000, "targetPort": "comm"}), 9002)]
-    #[case(json!({"port": 9000, "targetPort": "no such port"}), 8786)]
+    #[case(json!({"port": 9000, "targetPort": "no such port"}), 9002)]
     fn the_port_in_the_pod(#[case] port: Value, #[case] expected: u16) {
         let mut cluster = (*made(PodState::Ready).cluster).clone();
         let mut port: ServicePort = serde_json::from_value(port).unwrap();
@@ -207,8 +183,8 @@ mod tests {
         cluster.spec.scheduler.service.ports = Some(vec![port]);
         cluster.spec.scheduler.spec.containers[0].ports =
             serde_json::from_value(json!([{"name": "comm", "containerPort": 9002}])).unwrap();
-        assert_eq!(pod_port(&cluster), expected);
+        assert_eq!(comm_port(&cluster.spec.scheduler).in_pod, expected);
         cluster.spec.scheduler.service.ports = None;
-        assert_eq!(pod_port(&cluster), 8786);
+        assert_eq!(comm_port(&cluster.spec.scheduler).in_pod, 9002);
     }
 }

@@ -1,6 +1,6 @@
 //! What is known from a scheduler: plain values, for pure decisions to read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dask_operator_api::Reason;
@@ -20,7 +20,8 @@ pub struct LinkView {
 /// Why a scheduler is not understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkFailure {
-    /// [`Reason::SchedulerUnreachable`], [`Reason::SchedulerGarbled`] or [`Reason::SchedulerNotRunning`].
+    /// [`Reason::SchedulerUnreachable`], [`Reason::SchedulerGarbled`], [`Reason::SchedulerNotRunning`] or
+    /// [`Reason::SeveralSchedulers`].
     pub reason: Reason,
     /// One sentence with the address and the cause.
     pub message: String,
@@ -31,6 +32,8 @@ pub struct LinkFailure {
 /// What a scheduler said in one round of questions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
+    /// When the questions began, by this operator's clock: what happened in the scheduler later may not be in it.
+    pub asked: Timestamp,
     /// When the round ended, by this operator's clock.
     pub taken: Timestamp,
     /// Identity that the scheduler process gave itself; another one means that it restarted and lost all results.
@@ -56,6 +59,8 @@ pub struct Sample {
     pub members: Option<Arc<Members>>,
     /// How the drains of pods come on, by UID of the pod.
     pub drains: BTreeMap<Box<str>, DrainProgress>,
+    /// UIDs of pods that nobody drains, though workers of them have been fenced for long: they get no tasks any more.
+    pub fenced: BTreeSet<Box<str>>,
 }
 
 /// How a scheduler is asked.
@@ -79,20 +84,112 @@ pub enum Idleness {
     Since(Timestamp),
 }
 
-/// The registered workers.
+/// The registered workers, told apart by their pods.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Members {
     /// When they were asked for, by this operator's clock.
     pub taken: Option<Timestamp>,
-    /// Workers by the host of their address, which is the IP address of their pod; a pod may have several.
-    pub by_host: HashMap<Box<str>, Vec<Member>>,
+    /// Workers that are registered, whoever's they are.
+    pub registered: usize,
+    /// Those that match no pod.
+    pub unmatched: Unmatched,
+    /// Workers by UID of their pod, of all pods that were considered; `None` if they cannot be told.
+    pods: HashMap<Box<str>, Option<Vec<Member>>>,
+}
+
+/// Which registered workers are a pod's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PodWorkers<'a> {
+    /// These; never empty.
+    Known(&'a [Member]),
+    /// None: the scheduler knows of nothing on it.
+    Nobody,
+    /// It cannot be told: workers that match no pod may be its own, or the pod is newer than the list.
+    Unknown,
 }
 
 impl Members {
-    /// The Dask workers of the pod with this IP address.
+    /// A list in which nobody is yet.
     #[must_use]
-    pub fn of_host(&self, host: &str) -> &[Member] {
-        self.by_host.get(host).map_or(&[], Vec::as_slice)
+    pub fn new(taken: Timestamp) -> Self {
+        Self { taken: Some(taken), ..Self::default() }
+    }
+
+    /// Notes the workers of a pod: none, if there are none.
+    pub fn insert(&mut self, pod: &str, workers: Vec<Member>) {
+        self.registered += workers.len();
+        self.pods.insert(pod.into(), Some(workers));
+    }
+
+    /// Notes that the workers of a pod cannot be told.
+    pub fn insert_unknown(&mut self, pod: &str) {
+        self.pods.insert(pod.into(), None);
+    }
+
+    /// The workers of the pod with this UID.
+    #[must_use]
+    pub fn of_pod(&self, uid: &str) -> PodWorkers<'_> {
+        match self.pods.get(uid) {
+            Some(Some(workers)) if workers.is_empty() => PodWorkers::Nobody,
+            Some(Some(workers)) => PodWorkers::Known(workers),
+            Some(None) | None => PodWorkers::Unknown,
+        }
+    }
+
+    /// Whether the pod was there when the workers were asked for. Of a newer one nothing is known yet.
+    #[must_use]
+    pub fn considered(&self, uid: &str) -> bool {
+        self.pods.contains_key(uid)
+    }
+
+    /// Whether two lists tell the same of every pod: the same workers, and the same of them protected.
+    #[must_use]
+    pub fn tells_the_same(&self, other: &Self) -> bool {
+        let same = |one: &Member, two: &Member| {
+            one.address == two.address && one.rank.is_some() == two.rank.is_some()
+        };
+        self.pods.len() == other.pods.len()
+            && self.unmatched == other.unmatched
+            && self.pods.iter().all(|(pod, workers)| match (workers, other.pods.get(pod)) {
+                (Some(workers), Some(Some(others))) => {
+                    workers.len() == others.len()
+                        && workers.iter().zip(others).all(|(one, two)| same(one, two))
+                }
+                (None, Some(None)) => true,
+                _ => false,
+            })
+    }
+}
+
+/// Registered workers that match no pod by name or address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unmatched {
+    /// How many.
+    pub count: usize,
+    /// The first by address, for people: name and address, cut to [`Self::LONGEST`] characters each.
+    pub first: Option<(Box<str>, Box<str>)>,
+}
+
+impl Unmatched {
+    /// Most characters of a name or an address that a message shows.
+    pub const LONGEST: usize = 100;
+
+    /// Counts one more.
+    pub fn add(&mut self, name: &str, address: &str) {
+        self.count += 1;
+        if self.first.as_ref().is_none_or(|(_, first)| address < &**first) {
+            let cut = |text: &str| text.chars().take(Self::LONGEST).collect::<String>().into();
+            self.first = Some((cut(name), cut(address)));
+        }
+    }
+
+    /// In words, such as `worker "x" at tcp://10.0.0.9:4040 and 2 more`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Some((name, address)) = &self.first else { return "no worker".to_owned() };
+        // As Rust writes strings, so that no line break of a name gets into a message.
+        let one = format!("worker {name:?} at {}", address.escape_debug());
+        if self.count > 1 { format!("{one} and {} more", self.count - 1) } else { one }
     }
 }
 
@@ -126,10 +223,13 @@ pub enum DrainProgress {
     },
     /// Its tasks are done; the last results are moved and its processes closed.
     Closing,
-    /// The scheduler refuses to retire it, so it goes on working.
+    /// The scheduler refuses to retire it.
     Refused {
         /// Why, as far as it is known.
         message: String,
+        /// Whether a worker of it is fenced, so that there is no way back: it gets no tasks any more. Otherwise it goes
+        /// on working.
+        fenced: bool,
     },
     /// The scheduler confirmed that nothing is left on it, or does not know it: the pod can be deleted.
     Drained,
@@ -147,21 +247,60 @@ impl DrainProgress {
 mod tests {
     use super::*;
 
+    fn member(port: u16) -> Member {
+        Member { address: format!("tcp://10.0.0.7:{port}").into(), ..Member::default() }
+    }
+
     #[test]
-    fn several_workers_of_a_pod_share_its_address() {
-        let member =
-            |port: u16| Member { address: format!("tcp://10.0.0.7:{port}").into(), ..Member::default() };
-        let members = Members {
-            taken: None,
-            by_host: HashMap::from([("10.0.0.7".into(), vec![member(1), member(2)])]),
+    fn a_pod_has_workers_none_or_it_is_not_known() {
+        let mut members = Members::default();
+        members.insert("several", vec![member(1), member(2)]);
+        members.insert("none", vec![]);
+        members.insert_unknown("unclear");
+        assert!(matches!(members.of_pod("several"), PodWorkers::Known([_, _])));
+        assert_eq!(members.of_pod("none"), PodWorkers::Nobody);
+        assert_eq!(members.of_pod("unclear"), PodWorkers::Unknown);
+        assert_eq!(members.of_pod("newer"), PodWorkers::Unknown);
+        assert!(members.considered("unclear") && !members.considered("newer"));
+        assert_eq!(members.registered, 2);
+    }
+
+    #[test]
+    fn counts_and_bytes_are_no_difference_but_workers_are() {
+        let of = |workers: &[Option<u16>]| {
+            let mut members = Members::default();
+            for (pod, port) in ["a", "b", "c"].iter().zip(workers) {
+                members.insert(pod, port.map(member).into_iter().collect());
+            }
+            members
         };
-        assert_eq!(members.of_host("10.0.0.7").len(), 2);
-        assert!(members.of_host("10.0.0.70").is_empty());
+        let before = of(&[Some(1), None]);
+        let mut later = of(&[Some(1), None]);
+        later.taken = Some(Timestamp::UNIX_EPOCH);
+        assert!(before.tells_the_same(&later));
+        for other in [of(&[Some(2), None]), of(&[Some(1), Some(2)]), of(&[Some(1)]), of(&[None, None])] {
+            assert!(!before.tells_the_same(&other));
+        }
+        later.insert_unknown("b");
+        assert!(!before.tells_the_same(&later));
+        let mut strange = of(&[Some(1), None]);
+        strange.unmatched.add("x", "tcp://10.0.0.9:1");
+        assert!(!before.tells_the_same(&strange));
+    }
+
+    #[test]
+    fn unmatched_workers_are_named_in_few_words() {
+        let mut unmatched = Unmatched::default();
+        unmatched.add("b", "tcp://10.0.0.9:2");
+        unmatched.add("a\nlevel=ERROR", "tcp://10.0.0.9:1");
+        assert_eq!(unmatched.words(), "worker \"a\\nlevel=ERROR\" at tcp://10.0.0.9:1 and 1 more");
+        unmatched.add(&"x".repeat(10_000), "a");
+        assert!(unmatched.words().len() < 200);
     }
 
     #[test]
     fn only_a_confirmed_drain_allows_deletion() {
-        let refused = DrainProgress::Refused { message: "it holds an actor".to_owned() };
+        let refused = DrainProgress::Refused { message: "it holds an actor".to_owned(), fenced: false };
         let others =
             [DrainProgress::Fencing, DrainProgress::Finishing { executing: 0 }, DrainProgress::Closing];
         assert!(DrainProgress::Drained.is_drained());

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::error::{NoAnswer, Target, WriteError};
-use super::lanes::{Lane, Lanes};
+use super::lanes::{Lane, Lanes, Turn};
 use crate::cluster_cache::records::version_number;
 use crate::cluster_cache::{ObjectKey, WirePod};
 use crate::leader::Leadership;
@@ -87,7 +87,7 @@ impl Debug for Writer {
 }
 
 /// Why a call failed, before it is known what that means for the caller.
-enum Failure {
+pub(super) enum Failure {
     AlreadyExists(Target),
     Error(WriteError),
 }
@@ -159,14 +159,27 @@ impl Writer {
         K: Resource<DynamicType = ()> + DeserializeOwned,
     {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match self
-            .call(target::<K>("create", key), lane, "create", requests::<K>(key).create(&params, json))
-            .await
-        {
-            Ok(object) => Ok(Creation::Created(Box::new(object))),
-            Err(Failure::AlreadyExists(_)) => Ok(Creation::AlreadyExists),
-            Err(Failure::Error(error)) => Err(error),
-        }
+        let request = || requests::<K>(key).create(&params, json);
+        created(self.call(target::<K>("create", key), lane, "create", request).await)
+    }
+
+    /// Creates a pod whose JSON is asked for when the turn of the call has come, so that of many pods that wait for
+    /// their turn none takes memory; `None` calls the creation off.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn create_pod_if(
+        &self,
+        key: &ObjectKey,
+        lane: Lane,
+        json: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Result<Option<Creation<WirePod>>, WriteError> {
+        let turn = self.lanes.enter(lane, key).await;
+        let Some(json) = json() else { return Ok(None) };
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let request = requests::<WirePod>(key).create(&params, json);
+        let target = target::<WirePod>("create", key);
+        created(self.call_in_turn(turn, target, "create", request).await).map(Some)
     }
 
     /// Changes an object by a JSON merge patch. With `metadata.resourceVersion` in the patch, only if it is still
@@ -174,11 +187,33 @@ impl Writer {
     ///
     /// # Errors
     /// Any [`WriteError`].
-    pub async fn merge_patch<K>(&self, key: &ObjectKey, patch: &Value, lane: Lane) -> Result<K, WriteError>
+    pub async fn merge_patch<K>(
+        &self,
+        key: &ObjectKey,
+        patch: &(impl Serialize + Debug + Sync),
+        lane: Lane,
+    ) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
-        let request = requests::<K>(key).patch(&key.name, &patch_params(), &Patch::Merge(patch));
+        let request = || requests::<K>(key).patch(&key.name, &patch_params(), &Patch::Merge(patch));
+        Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
+    }
+
+    /// Changes an object by a strategic merge patch, which can take one element out of a list and leave the others.
+    ///
+    /// # Errors
+    /// Any [`WriteError`].
+    pub async fn strategic_merge_patch<K>(
+        &self,
+        key: &ObjectKey,
+        patch: &Value,
+        lane: Lane,
+    ) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let request = || requests::<K>(key).patch(&key.name, &patch_params(), &Patch::Strategic(patch));
         Ok(self.call(target::<K>("patch", key), lane, "patch", request).await?)
     }
 
@@ -195,7 +230,7 @@ impl Writer {
         let patch = json!({ "status": patch });
         let params = patch_params();
         let request =
-            requests::<K>(key).patch_subresource("status", &key.name, &params, &Patch::Merge(patch));
+            || requests::<K>(key).patch_subresource("status", &key.name, &params, &Patch::Merge(patch));
         let Stamped { metadata } =
             self.call(target::<K>("patch", key), lane, "patch_status", request).await?;
         Ok(version_number(metadata.resource_version.as_deref()))
@@ -243,7 +278,7 @@ impl Writer {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-        let request = requests::<K>(key).delete(&key.name, &params);
+        let request = || requests::<K>(key).delete(&key.name, &params);
         match self
             .call::<IgnoredAny>(target::<K>("delete", key), lane, "delete", request)
             .await
@@ -263,16 +298,28 @@ impl Writer {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
-        let request = requests::<K>(key).get(&key.name, &GetParams::default());
+        let request = || requests::<K>(key).get(&key.name, &GetParams::default());
         Ok(self.call(target::<K>("get", key), lane, "get", request).await?)
     }
 
-    /// Makes one call when its turn comes. `operation` is what kube's own client calls it, for layers that
-    /// select requests by it.
-    async fn call<R: DeserializeOwned>(
+    /// Makes one call when its turn comes, and only then its request, so that what waits takes no memory. `operation`
+    /// is what kube's own client calls it, for layers that select requests by it.
+    pub(super) async fn call<R: DeserializeOwned>(
         &self,
         target: Target,
         lane: Lane,
+        operation: &'static str,
+        request: impl FnOnce() -> Built,
+    ) -> Result<R, Failure> {
+        let turn = self.lanes.enter(lane, &target.key).await;
+        self.call_in_turn(turn, target, operation, request()).await
+    }
+
+    /// Makes one call, whose turn it is.
+    async fn call_in_turn<R: DeserializeOwned>(
+        &self,
+        _turn: Turn,
+        target: Target,
         operation: &'static str,
         request: Built,
     ) -> Result<R, Failure> {
@@ -283,7 +330,6 @@ impl Writer {
             }
         };
         request.extensions_mut().insert(operation);
-        let _turn = self.lanes.enter(lane, &target.key).await;
         if !self.leadership.is_leader() {
             return Err(Failure::Error(WriteError::NotLeading(target)));
         }
@@ -356,12 +402,20 @@ async fn lease_lost(leadership: &Leadership) {
     }
 }
 
-fn target<K: Resource<DynamicType = ()>>(verb: &'static str, key: &ObjectKey) -> Target {
+fn created<K>(result: Result<K, Failure>) -> Result<Creation<K>, WriteError> {
+    match result {
+        Ok(object) => Ok(Creation::Created(Box::new(object))),
+        Err(Failure::AlreadyExists(_)) => Ok(Creation::AlreadyExists),
+        Err(Failure::Error(error)) => Err(error),
+    }
+}
+
+pub(super) fn target<K: Resource<DynamicType = ()>>(verb: &'static str, key: &ObjectKey) -> Target {
     let kind: Cow<'static, str> = K::kind(&());
     Target { verb, kind, key: key.clone() }
 }
 
-fn requests<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> Request {
+pub(super) fn requests<K: Resource<DynamicType = ()>>(key: &ObjectKey) -> Request {
     Request::new(K::url_path(&(), Some(&key.namespace)))
 }
 

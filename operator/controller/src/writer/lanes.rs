@@ -1,5 +1,5 @@
 //! Who may call next: a bound on the calls in flight, a part of which is kept for each lane. Urgent calls go first;
-//! those who call in bulk take turns.
+//! namespaces take turns in each lane, and none takes all the places there are.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::cluster_cache::ObjectKey;
+use crate::fair::{Namespace, Rotation, Shares};
 
 /// Which calls a call competes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Few calls for which somebody waits: schedulers, groups, statuses.
     Urgent,
-    /// Many calls of one kind: worker pods. Worker groups take turns, so that a group of thousands does not hold
-    /// up the small ones.
+    /// Many calls of one kind: worker pods. The worker groups of a namespace take turns, so that a group of thousands
+    /// does not hold up the small ones.
     Bulk,
 }
 
@@ -23,11 +24,12 @@ pub enum Lane {
 pub(super) struct Turn {
     line: Arc<Line>,
     lane: Lane,
+    namespace: Namespace,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.line.lock().ended(self.lane);
+        self.line.lock().ended(self.lane, &self.namespace);
         self.line.call_next();
     }
 }
@@ -43,12 +45,11 @@ impl Lanes {
     pub(super) fn new(in_flight: usize, reserved: usize) -> Self {
         let in_flight = in_flight.max(1);
         let state = State {
-            free: in_flight,
-            most_bulk: in_flight.saturating_sub(reserved).max(1),
+            calls: Shares::of(in_flight),
+            bulk_calls: Shares::of(in_flight.saturating_sub(reserved).max(1)),
             least_bulk: reserved.min(in_flight - 1),
-            bulk: 0,
-            urgent: VecDeque::new(),
-            groups: VecDeque::new(),
+            urgent: Rotation::default(),
+            bulk: Rotation::default(),
         };
         Self { line: Arc::new(Line(Mutex::new(state))) }
     }
@@ -68,12 +69,15 @@ impl Lanes {
 }
 
 /// The group of a worker, from its name `<group>-worker-<hash>`.
-fn group_of(worker: &ObjectKey) -> ObjectKey {
-    let group = worker.name.rsplit_once("-worker-").map_or(&*worker.name, |(group, _)| group);
-    worker.sibling(group)
+fn group_of(worker: &ObjectKey) -> Arc<str> {
+    worker.name.rsplit_once("-worker-").map_or_else(|| worker.name.clone(), |(group, _)| group.into())
 }
 
-type Waiting = VecDeque<oneshot::Sender<Turn>>;
+#[derive(Debug)]
+struct Waiting {
+    namespace: Namespace,
+    give: oneshot::Sender<Turn>,
+}
 
 #[derive(Debug)]
 struct Line(Mutex<State>);
@@ -86,13 +90,13 @@ impl Line {
     /// Gives turns as long as there are any and somebody waits.
     fn call_next(self: &Arc<Self>) {
         loop {
-            let Some((lane, next)) = self.lock().next() else { return };
-            if next.is_closed() {
+            let Some((lane, Waiting { namespace, give })) = self.lock().next() else { return };
+            if give.is_closed() {
                 // Whoever waited has given up.
-                self.lock().ended(lane);
+                self.lock().ended(lane, &namespace);
             } else {
                 // If it gives up just now, the turn is dropped, and so goes to the next.
-                drop(next.send(Turn { line: self.clone(), lane }));
+                drop(give.send(Turn { line: self.clone(), lane, namespace }));
             }
         }
     }
@@ -100,60 +104,57 @@ impl Line {
 
 #[derive(Debug)]
 struct State {
-    /// Calls that may begin.
-    free: usize,
-    /// Bulk calls under way.
-    bulk: usize,
-    /// Bulk calls that may be under way at most.
-    most_bulk: usize,
+    /// All calls under way.
+    calls: Shares,
+    /// Those of them that are in bulk.
+    bulk_calls: Shares,
     /// Bulk calls that go before urgent ones until so many are under way.
     least_bulk: usize,
-    urgent: Waiting,
-    /// One call of each group in turn, each group's calls in order.
-    groups: VecDeque<(ObjectKey, Waiting)>,
+    /// By namespace.
+    urgent: Rotation<Namespace, VecDeque<Waiting>>,
+    /// By namespace, and in each by group.
+    bulk: Rotation<Namespace, Rotation<Arc<str>, VecDeque<Waiting>>>,
 }
 
 impl State {
     fn wait(&mut self, lane: Lane, key: &ObjectKey, give: oneshot::Sender<Turn>) {
-        if lane == Lane::Urgent {
-            self.urgent.push_back(give);
-            return;
-        }
-        let group = group_of(key);
-        match self.groups.iter_mut().find(|(known, _)| *known == group) {
-            Some((_, waiting)) => waiting.push_back(give),
-            None => self.groups.push_back((group, VecDeque::from([give]))),
+        let waiting = Waiting { namespace: key.namespace.clone(), give };
+        match lane {
+            Lane::Urgent => self.urgent.queue(&key.namespace).push_back(waiting),
+            Lane::Bulk => self.bulk.queue(&key.namespace).queue(&group_of(key)).push_back(waiting),
         }
     }
 
     /// Takes the next out of the line, with a turn.
-    fn next(&mut self) -> Option<(Lane, oneshot::Sender<Turn>)> {
-        if self.free == 0 {
-            return None;
-        }
-        let bulk_first = self.bulk < self.least_bulk || self.urgent.is_empty();
-        let bulk = if bulk_first && self.bulk < self.most_bulk { self.next_in_bulk() } else { None };
-        let next = match bulk {
-            Some(next) => (Lane::Bulk, next),
-            None => (Lane::Urgent, self.urgent.pop_front()?),
+    fn next(&mut self) -> Option<(Lane, Waiting)> {
+        let (lane, waiting) = if self.bulk_calls.taken() < self.least_bulk {
+            self.next_in_bulk().or_else(|| self.next_urgent())?
+        } else {
+            self.next_urgent().or_else(|| self.next_in_bulk())?
         };
-        self.free -= 1;
-        self.bulk += usize::from(next.0 == Lane::Bulk);
-        Some(next)
-    }
-
-    fn next_in_bulk(&mut self) -> Option<oneshot::Sender<Turn>> {
-        let (group, mut waiting) = self.groups.pop_front()?;
-        let next = waiting.pop_front();
-        if !waiting.is_empty() {
-            self.groups.push_back((group, waiting));
+        self.calls.take(&waiting.namespace);
+        if lane == Lane::Bulk {
+            self.bulk_calls.take(&waiting.namespace);
         }
-        next
+        Some((lane, waiting))
     }
 
-    fn ended(&mut self, lane: Lane) {
-        self.free += 1;
-        self.bulk -= usize::from(lane == Lane::Bulk);
+    fn next_urgent(&mut self) -> Option<(Lane, Waiting)> {
+        let waiting = self.urgent.take(|namespace| self.calls.may_take(namespace))?;
+        Some((Lane::Urgent, waiting))
+    }
+
+    fn next_in_bulk(&mut self) -> Option<(Lane, Waiting)> {
+        let may =
+            |namespace: &Namespace| self.bulk_calls.may_take(namespace) && self.calls.may_take(namespace);
+        Some((Lane::Bulk, self.bulk.take(may)?))
+    }
+
+    fn ended(&mut self, lane: Lane, namespace: &Namespace) {
+        self.calls.give_back(namespace);
+        if lane == Lane::Bulk {
+            self.bulk_calls.give_back(namespace);
+        }
     }
 }
 

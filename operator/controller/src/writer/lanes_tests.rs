@@ -57,22 +57,28 @@ fn no_lane_is_closed() {
 
 #[test]
 fn the_group_is_in_the_workers_name() {
-    assert_eq!(group_of(&worker("simple-default")), ObjectKey::new("ns", "simple-default"));
-    assert_eq!(group_of(&worker("a-worker-b")), ObjectKey::new("ns", "a-worker-b"));
-    assert_eq!(group_of(&ObjectKey::new("ns", "other")), ObjectKey::new("ns", "other"));
+    assert_eq!(*group_of(&worker("simple-default")), *"simple-default");
+    assert_eq!(*group_of(&worker("a-worker-b")), *"a-worker-b");
+    assert_eq!(*group_of(&ObjectKey::new("ns", "other")), *"other");
 }
 
-/// Calls that wait, each with the name of its group.
-type Waiting<'a> = Vec<(&'static str, BoxFuture<'a, Turn>)>;
+/// Calls that wait, each with the name of its group, or of its namespace.
+type Calls<'a> = Vec<(&'static str, BoxFuture<'a, Turn>)>;
 
-fn queue<'a>(lanes: &'a Lanes, groups: &[&'static str]) -> Waiting<'a> {
-    let mut waiting: Waiting<'a> = Vec::new();
-    for group in groups.iter().copied() {
-        let mut call = async move { lanes.enter(Lane::Bulk, &worker(group)).await }.boxed();
-        assert!(poll(call.as_mut()).is_none(), "there is no room yet");
-        waiting.push((group, call));
-    }
-    waiting
+fn queue<'a>(lanes: &'a Lanes, groups: &[&'static str]) -> Calls<'a> {
+    groups.iter().map(|group| (*group, wait(lanes, Lane::Bulk, worker(group)))).collect()
+}
+
+fn wait(lanes: &Lanes, lane: Lane, key: ObjectKey) -> BoxFuture<'_, Turn> {
+    let mut call = async move { lanes.enter(lane, &key).await }.boxed();
+    assert!(poll(call.as_mut()).is_none(), "there is no room yet");
+    call
+}
+
+/// Calls for objects in these namespaces that wait.
+fn queue_in<'a>(lanes: &'a Lanes, lane: Lane, namespaces: &[&'static str]) -> Calls<'a> {
+    let key = |namespace: &str| ObjectKey::new(namespace, "g-default-worker-0123456789");
+    namespaces.iter().map(|namespace| (*namespace, wait(lanes, lane, key(namespace)))).collect()
 }
 
 fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Option<F::Output> {
@@ -80,7 +86,7 @@ fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Option<F::Output> {
 }
 
 /// Lets one call after another have its turn; returns their groups in order.
-fn order(first: Turn, mut waiting: Waiting<'_>) -> Vec<String> {
+fn order(first: Turn, mut waiting: Calls<'_>) -> Vec<String> {
     let mut order = Vec::new();
     let mut turn = first;
     while !waiting.is_empty() {
@@ -121,4 +127,58 @@ fn a_turn_given_to_one_who_gives_up_is_not_lost() {
     drop(waiting.remove(0).1);
     let next = poll(pin!(waiting.remove(0).1));
     assert!(next.is_some(), "b has the turn that a did not take");
+}
+
+#[rstest::rstest]
+#[case(Lane::Urgent)]
+#[case(Lane::Bulk)]
+fn namespaces_take_turns(#[case] lane: Lane) {
+    let lanes = Lanes::new(1, 0);
+    let first = entered(&lanes, lane).unwrap();
+    let waiting = queue_in(&lanes, lane, &["noisy", "noisy", "noisy", "quiet", "other", "quiet"]);
+    assert_eq!(order(first, waiting), ["noisy", "quiet", "other", "noisy", "quiet", "noisy"]);
+}
+
+#[test]
+fn a_group_of_a_thousand_workers_does_not_hold_up_a_hundred_small_ones() {
+    let lanes = Lanes::new(1, 0);
+    let first = entered(&lanes, Lane::Bulk).unwrap();
+    let mut waiting = queue(&lanes, &["big"; 1_000]);
+    let small = |number: usize| ObjectKey::new(["ns", "b", "c"][number % 3], format!("s-{number}-worker-0"));
+    waiting.extend((0..100).map(|number| ("small", wait(&lanes, Lane::Bulk, small(number)))));
+    let order = order(first, waiting);
+    let last = order.iter().rposition(|group| group == "small").unwrap();
+    // The small groups of the big one's own namespace share its turns with it; those of others do not even notice.
+    assert!(last < 103, "the last of the small groups had turn {last}");
+}
+
+#[test]
+fn calls_that_hang_in_one_namespace_leave_room_for_the_others() {
+    for lane in [Lane::Urgent, Lane::Bulk] {
+        let lanes = Lanes::new(32, 4);
+        let key = ObjectKey::new("noisy", "x");
+        let hang: Vec<Turn> =
+            std::iter::from_fn(|| lanes.enter(lane, &key).now_or_never()).take(100).collect();
+        assert_eq!(hang.len(), if lane == Lane::Urgent { 28 } else { 25 });
+        assert!(lanes.enter(Lane::Urgent, &ObjectKey::new("quiet", "x")).now_or_never().is_some());
+        assert!(lanes.enter(Lane::Bulk, &ObjectKey::new("quiet", "x")).now_or_never().is_some());
+    }
+}
+
+#[test]
+fn worker_pods_of_a_namespace_leave_room_for_its_own_urgent_calls() {
+    let lanes = Lanes::new(32, 4);
+    let bulk: Vec<Turn> = std::iter::from_fn(|| entered(&lanes, Lane::Bulk)).collect();
+    let urgent: Vec<Turn> = std::iter::from_fn(|| entered(&lanes, Lane::Urgent)).collect();
+    assert_eq!((bulk.len(), urgent.len()), (25, 3));
+}
+
+#[test]
+fn nothing_is_kept_of_those_who_called() {
+    let lanes = Lanes::new(1, 0);
+    let first = entered(&lanes, Lane::Bulk).unwrap();
+    let waiting = queue_in(&lanes, Lane::Urgent, &["a", "b", "c"]);
+    assert_eq!(order(first, waiting).len(), 3);
+    let state = lanes.line.lock();
+    assert!(state.urgent.is_empty() && state.bulk.is_empty() && state.calls.taken() == 0);
 }

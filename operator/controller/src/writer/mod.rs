@@ -8,9 +8,11 @@ mod error;
 mod lanes;
 mod merge_patch;
 mod refusal;
+mod warnings;
 
 pub use client::{Creation, Deletion, FIELD_MANAGER, Limits, Writer};
 pub use error::{NoAnswer, Target, WriteError};
 pub use lanes::Lane;
 pub use merge_patch::{diff, merge_patch_between};
 pub use refusal::Refusal;
+pub use warnings::WarningEvent;

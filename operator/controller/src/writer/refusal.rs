@@ -107,7 +107,12 @@ fn invalid(target: &Target, status: &Status) -> Refusal {
     let what = if named.is_empty() { words(&status.message).to_owned() } else { named.join("; ") };
     let more = causes.len().saturating_sub(MAX_CAUSES);
     let what = if more > 0 { format!("{what}; and {more} more") } else { what };
+    let about_metadata = !causes.is_empty() && causes.iter().all(|cause| cause.field.starts_with("metadata"));
     let (reason, cure) = match &*target.kind {
+        "Pod" if about_metadata => (
+            Reason::InvalidPod,
+            "correct it in spec.worker.metadata, or in the labels and annotations of the DaskWorkerGroup or DaskCluster",
+        ),
         "Pod" => (Reason::InvalidPod, "correct it in spec.worker.spec"),
         "Deployment" => (Reason::InvalidPod, "correct it in spec.scheduler.spec"),
         "Service" => (Reason::AdmissionRefused, "correct it in spec.scheduler.service"),

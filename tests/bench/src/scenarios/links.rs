@@ -26,7 +26,7 @@ const CORES_LIMIT: f64 = 0.1;
 /// Most bytes that each link may add.
 const LINK_LIMIT: f64 = 20e3;
 /// Port of Dask's schedulers.
-const PORT: u16 = 8786;
+pub const PORT: u16 = 8786;
 
 /// The figures of this file.
 pub const FIGURES: [Figure; 2] = [Figure::LinksIdleCores, Figure::RssPerLink];
@@ -129,7 +129,9 @@ fn address(number: u16) -> Ipv4Addr {
     Ipv4Addr::new(127, 77, high, low)
 }
 
-fn runs_at(address: Ipv4Addr) -> Value {
+/// The status of a scheduler's pod that runs at this address.
+#[must_use]
+pub fn runs_at(address: Ipv4Addr) -> Value {
     let now = "2026-01-01T00:00:00Z";
     let container = json!({
         "name": "scheduler", "image": "dask", "imageID": "", "ready": true, "started": true, "restartCount": 0,

@@ -7,6 +7,7 @@ pub mod drains;
 pub mod first_result;
 pub mod links;
 mod memory;
+pub mod noisy_neighbour;
 mod pod_end;
 mod running;
 mod scale_up;

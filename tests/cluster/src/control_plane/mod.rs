@@ -146,7 +146,7 @@ pub(crate) fn is_ready(state_dir: &Path, state: &State) -> bool {
     let ip = state.addresses.map_or(Ipv4Addr::LOCALHOST, Addresses::gateway);
     let address = SocketAddr::from((ip, state.api_server_port()));
     // Cheap first: kubectl takes 60 ms of a core.
-    if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+    if TcpStream::connect_timeout(&address, wait::patience(Duration::from_secs(1))).is_err() {
         return false;
     }
     can_get(state_dir, "/readyz") && can_get(state_dir, "/api/v1/namespaces/default")
@@ -171,7 +171,7 @@ pub(crate) fn wait_ready(state_dir: &Path, state: &State) -> Result<(), Error> {
         (Some(component), _) => Err(Error::Ended { component, tail: process::log_tail(&log), log }),
         (None, false) => Err(Error::NotReady {
             component,
-            seconds: READY_PATIENCE.as_secs(),
+            seconds: wait::patience(READY_PATIENCE).as_secs(),
             tail: process::log_tail(&log),
             log,
         }),
@@ -190,5 +190,10 @@ pub(crate) fn wait_controllers(state_dir: &Path, state: &State) -> Result<(), Er
     }
     let log = process::log_file(state_dir, "kube-controller-manager");
     let component = "kube-controller-manager";
-    Err(Error::NotReady { component, seconds: READY_PATIENCE.as_secs(), tail: process::log_tail(&log), log })
+    Err(Error::NotReady {
+        component,
+        seconds: wait::patience(READY_PATIENCE).as_secs(),
+        tail: process::log_tail(&log),
+        log,
+    })
 }

@@ -4,6 +4,7 @@
 //! call returns at once, a change makes a new one.
 
 mod dask;
+mod dask_today;
 mod oci;
 mod operator;
 mod system;
@@ -15,6 +16,7 @@ use std::{
 
 pub(crate) use dask::REQUIREMENTS;
 pub use dask::{DASK, dask, dask_as};
+pub use dask_today::{DASK_TODAY, dask_today};
 pub(crate) use oci::names;
 pub use operator::{OPERATOR, operator};
 pub(crate) use system::{COREDNS, PAUSE, coredns, pause};

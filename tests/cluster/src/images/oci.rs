@@ -219,6 +219,66 @@ pub(crate) fn rename(archive: &Path, out: &Path, names: &[&str]) -> io::Result<(
     })
 }
 
+/// Copies an archive of one image with one more layer on top, under other names.
+pub(crate) fn extend(archive: &Path, out: &Path, names: &[&str], mut layer: Layer) -> io::Result<()> {
+    let index_of = json_in(archive, Path::new("index.json"))?;
+    let old_manifest = blob_named(&index_of["manifests"][0]["digest"]);
+    let mut manifest = json_in(archive, &old_manifest)?;
+    let old_config = blob_named(&manifest["config"]["digest"]);
+    let mut config = json_in(archive, &old_config)?;
+    push(&mut config["rootfs"]["diff_ids"], json!(format!("sha256:{}", layer.digest)));
+    let config = serde_json::to_vec(&config)?;
+    manifest["config"] = descriptor(CONFIG, &digest(&config), config.len() as u64);
+    push(&mut manifest["layers"], descriptor(LAYER, &layer.digest, layer.size));
+    let manifest = serde_json::to_vec(&manifest)?;
+    let index = index(names, &descriptor(MANIFEST, &digest(&manifest), manifest.len() as u64));
+
+    let mut source = tar::Archive::new(File::open(archive)?);
+    write_whole(out, |file| {
+        let mut copy = tar::Builder::new(file);
+        for entry in source.entries()? {
+            let entry = entry?;
+            let mut header = entry.header().clone();
+            let path = entry.path()?.into_owned();
+            if ![Path::new("index.json"), &old_manifest, &old_config].contains(&path.as_path()) {
+                copy.append_data(&mut header, path, entry)?;
+            }
+        }
+        append(&mut copy, "index.json", &serde_json::to_vec(&index)?)?;
+        for blob in [&config, &manifest] {
+            append(&mut copy, &blob_path(&digest(blob)), blob)?;
+        }
+        layer.file.rewind()?;
+        let mut header = header(tar::EntryType::Regular, 0o644, ROOT, layer.size);
+        copy.append_data(&mut header, blob_path(&layer.digest), layer.file)?;
+        copy.into_inner()?.flush()
+    })
+}
+
+fn push(list: &mut Value, item: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(item);
+    }
+}
+
+/// Where the blob with this digest (`sha256:...`) is.
+fn blob_named(digest: &Value) -> PathBuf {
+    let digest = digest.as_str().unwrap_or_default();
+    PathBuf::from(blob_path(digest.strip_prefix("sha256:").unwrap_or(digest)))
+}
+
+/// The JSON file of this path in an archive.
+fn json_in(archive: &Path, path: &Path) -> io::Result<Value> {
+    let mut archive = tar::Archive::new(File::open(archive)?);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        if entry.path()? == path {
+            return Ok(serde_json::from_reader(entry)?);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("no {} in the archive", path.display())))
+}
+
 /// Names and manifest digests (`sha256:...`) of the images in an archive.
 pub(crate) fn names(archive: &Path) -> io::Result<Vec<(String, String)>> {
     let mut archive = tar::Archive::new(File::open(archive)?);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    cgroups::{self, Hierarchy},
+    cgroups::{self, Hierarchy, Joins, unified},
     command::{self, Invocation},
     images,
     network::Network,
@@ -56,6 +56,16 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
         /// The last lines of the log.
+        tail: String,
+    },
+    /// Its first process ended before containerd answered.
+    #[error("{name} did not start; the end of {log}:\n{tail}")]
+    Ended {
+        /// Which node.
+        name: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log: the last says which step failed.
         tail: String,
     },
     /// A command.
@@ -175,13 +185,7 @@ impl Node<'_> {
         let hierarchy = Hierarchy::of_machine();
         let group = self.network.names.node(&self.name);
         let joins = hierarchy.create(&group)?;
-        let mut args: Vec<String> = ["-c", JOIN, "sh"].map(str::to_owned).to_vec();
-        args.extend(joins.iter().map(|path| path.display().to_string()));
-        let enter = format!(
-            "-- nsenter --net=/run/netns/{group} unshare --mount --cgroup --pid --fork --kill-child \
-             --uts --ipc --mount-proc sh"
-        );
-        args.extend(enter.split_whitespace().map(str::to_owned));
+        let mut args = enter(&group, &joins);
         let init = self.dir().join("init.sh");
         args.extend(
             [init, PathBuf::from(&self.name), self.dir(), tools::bin_dir()]
@@ -193,21 +197,22 @@ impl Node<'_> {
     }
 
     fn wait_containerd(&self) -> Result<(), Error> {
+        let name = self.name.clone();
         let mut dead = false;
         let answers = wait::until(CONTAINERD_PATIENCE, || {
             dead = self.process().is_none();
             dead || self.ctr().is_ok_and(|ctr| ctr.args(["version"]).run().is_ok())
         });
-        if answers && !dead {
+        if dead {
+            let log = process::log_file(self.state_dir, &self.name);
+            return Err(Error::Ended { name, tail: process::log_tail(&log), log });
+        }
+        if answers {
             return Ok(());
         }
-        let log = if dead {
-            process::log_file(self.state_dir, &self.name)
-        } else {
-            self.dir().join("log/containerd.log")
-        };
-        let tail = crate::process::log_tail(&log);
-        Err(Error::NotReady { name: self.name.clone(), seconds: CONTAINERD_PATIENCE.as_secs(), log, tail })
+        let log = self.dir().join("log/containerd.log");
+        let seconds = wait::patience(CONTAINERD_PATIENCE).as_secs();
+        Err(Error::NotReady { name, seconds, tail: process::log_tail(&log), log })
     }
 
     /// Ends the node as a power cut does. Its disk stays.
@@ -263,10 +268,26 @@ fn is_listed(list: &str, (name, digest): &(String, String)) -> bool {
     })
 }
 
+/// The arguments of `sh` that make the rest of a command line the first process of a node: it joins the node's control
+/// groups, gets a view of them of its own, joins the groups inside, and gets the other namespaces.
+fn enter(group: &str, joins: &Joins) -> Vec<String> {
+    let join = |files: &[PathBuf]| {
+        let files = files.iter().map(|path| path.display().to_string());
+        ["-c", JOIN, "sh"].map(str::to_owned).into_iter().chain(files).chain(["--".to_owned()]).collect()
+    };
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    let namespaces = format!(
+        "nsenter --net=/run/netns/{group} unshare --mount --pid --fork --kill-child --uts --ipc --mount-proc sh"
+    );
+    let parts: [Vec<String>; 4] =
+        [join(&joins.outside), words("unshare --cgroup sh"), join(&joins.inside), words(&namespaces)];
+    parts.concat()
+}
+
 /// What `init.sh` mounts: see there.
 fn hierarchy_arguments(hierarchy: &Hierarchy) -> Vec<String> {
     match hierarchy {
-        Hierarchy::V2(_) => vec!["v2".to_owned()],
+        Hierarchy::V2(_) => vec!["v2".to_owned(), unified::enabling(&unified::CONTROLLERS)],
         Hierarchy::V1(mounts) => mounts
             .iter()
             .filter(|mount| !mount.options.is_empty())
@@ -298,6 +319,33 @@ mod tests {
             mount("/sys/fs/cgroup/unified", ""),
         ]);
         assert_eq!(hierarchy_arguments(&hybrid), ["cpu,cpuacct=cpu,cpuacct", "none,name=systemd=systemd"]);
-        assert_eq!(hierarchy_arguments(&Hierarchy::V2("/sys/fs/cgroup".into())), ["v2"]);
+        let unified = Hierarchy::V2("/sys/fs/cgroup".into());
+        assert_eq!(hierarchy_arguments(&unified), ["v2", "+cpu +cpuset +io +memory +pids"]);
+    }
+
+    #[test]
+    fn groups_inside_are_joined_in_a_view_of_their_own_and_before_any_process_is_made() {
+        let joins = Joins { outside: vec!["/c/tb-node1/cgroup.procs".into()], inside: vec!["/c/in".into()] };
+        let line = enter("tb-node1", &joins).join(" ").replace(JOIN, "JOIN");
+        let expected = "-c JOIN sh /c/tb-node1/cgroup.procs -- unshare --cgroup sh -c JOIN sh /c/in -- \
+                        nsenter --net=/run/netns/tb-node1 unshare --mount --pid --fork";
+        assert!(line.starts_with(expected), "{line}");
+    }
+
+    #[test]
+    fn command_line_becomes_the_command_after_the_groups_are_joined() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outside, inside) = (dir.path().join("outside"), dir.path().join("inside"));
+        let joins = Joins { outside: vec![outside.clone()], inside: vec![inside.clone()] };
+        let mut args = enter("unused", &joins);
+        // Without namespaces, which take rights.
+        let rest = args.iter().position(|word| word == "nsenter").unwrap();
+        args.truncate(rest);
+        let args: Vec<String> =
+            args.into_iter().filter(|word| word != "unshare" && word != "--cgroup").collect();
+        let pid = Invocation::new("sh").args(args).args(["sh", "-c", "echo $$"]).run().unwrap();
+        for file in [outside, inside] {
+            assert_eq!(fs::read_to_string(file).unwrap(), pid);
+        }
     }
 }

@@ -108,7 +108,8 @@ pub(crate) fn kill_9(state_dir: &Path) {
     Command::new("kill").arg("-9").args(pids).output().unwrap();
 }
 
-/// What a cluster can leave on the machine: mounts, links, routes, network namespaces, control groups.
+/// What a cluster can leave on the machine: mounts, links, routes, network namespaces, rules of a
+/// firewall, control groups.
 /// What belongs to other clusters that come and go meanwhile is left out.
 pub(crate) fn machine(own_prefix: &str) -> BTreeSet<String> {
     let run = |line: &str| {
@@ -125,7 +126,8 @@ pub(crate) fn machine(own_prefix: &str) -> BTreeSet<String> {
         ("link", folder("/sys/class/net")),
         ("route", run("ip -o route show table all")),
         ("namespace", folder("/run/netns")),
-        ("control group", run("find /sys/fs/cgroup -type d -name tb*")),
+        ("rule", run("nft list ruleset")),
+        ("control group", run("find /sys/fs/cgroup -type d ( -name tb* -o -name dask-testbed )")),
         ("folder", folder("/var/lib")),
     ];
     sources

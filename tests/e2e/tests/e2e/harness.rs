@@ -86,7 +86,9 @@ async fn prepare() -> Result<Kubernetes, Error> {
     let (kubernetes, operator_image) = (kubernetes?, operator_image?);
     let leftovers = format!("delete namespaces --selector {LABEL} --wait=false");
     kubernetes.kubectl(&leftovers).run().await?;
-    for archive in [&operator_image, &images::dask(&[]).await?, &images::dask(&DOCUMENTED_IMAGES).await?] {
+    let dask =
+        [images::dask(&[]).await?, images::dask(&DOCUMENTED_IMAGES).await?, images::dask_today().await?];
+    for archive in [&operator_image].into_iter().chain(&dask) {
         kubernetes.load(archive).await?;
     }
     install_operator(&kubernetes).await?;

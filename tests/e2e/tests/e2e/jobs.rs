@@ -38,6 +38,12 @@ fn job(name: &str, program: &str) -> Value {
     })
 }
 
+/// The same with Dask's default of 30 s.
+const UNMODIFIED_CLIENT: &str = "\
+from distributed import Client
+print(Client().submit(sum, [1, 2]).result())
+";
+
 impl Scenario {
     /// Waits until a job has this status, and returns its whole status.
     async fn job_status(&self, job: &str, wanted: &str) -> Result<Value, Error> {
@@ -96,6 +102,24 @@ async fn a_program_that_fails_fails_its_job() {
         assert!(status["endTime"].is_string(), "{status}");
         scenario.no_cluster().await?;
         assert!(scenario.runner_log("broken").await?.contains("no such data"));
+        Ok::<(), Error>(())
+    })
+    .await;
+}
+
+/// The scheduler takes longer to start than a client waits.
+#[tokio::test]
+async fn a_program_starts_when_its_scheduler_answers() {
+    shared("job-early", async |scenario| {
+        let mut early = job("early", UNMODIFIED_CLIENT);
+        early["spec"]["cluster"]["spec"]["scheduler"]["spec"]["initContainers"] = json!([{
+            "name": "slow", "image": testbed::images::DASK, "imagePullPolicy": "IfNotPresent",
+            "command": ["sleep", "50"],
+        }]);
+        scenario.apply(early).await?;
+        scenario.reason("early", "RunnerReady", "WaitingForScheduler").await?;
+        scenario.job_status("early", "Successful").await?;
+        assert_eq!(scenario.runner_log("early").await?.trim(), "3");
         Ok::<(), Error>(())
     })
     .await;

@@ -25,6 +25,8 @@ pub struct AutoscalerInput<'a> {
     pub cluster: &'a str,
     /// Whether that cluster exists and is to stay.
     pub cluster_exists: bool,
+    /// The autoscaler that acts on that cluster instead, if there is one.
+    pub rival: Option<&'a str>,
     /// `spec.minimum`.
     pub minimum: i32,
     /// `spec.maximum`.
@@ -67,7 +69,7 @@ impl AutoscalerDecision {
 #[must_use]
 pub fn decide_replicas(input: AutoscalerInput<'_>, now: Timestamp) -> AutoscalerDecision {
     let AutoscalerInput { cluster, minimum, maximum, .. } = input;
-    if minimum < 0 || maximum < minimum {
+    if !are_valid(minimum, maximum) {
         let message = format!(
             "spec.minimum is {minimum} and spec.maximum is {maximum}; the minimum must be at least 0 and at most the \
              maximum"
@@ -77,6 +79,13 @@ pub fn decide_replicas(input: AutoscalerInput<'_>, now: Timestamp) -> Autoscaler
     if !input.cluster_exists {
         let message = format!("DaskCluster \"{cluster}\" does not exist in this namespace");
         return AutoscalerDecision::until_changed(Reason::ClusterNotFound, message);
+    }
+    if let Some(rival) = input.rival {
+        let message = format!(
+            "DaskAutoscaler \"{rival}\", which is older, acts on DaskCluster \"{cluster}\"; two would undo each other's \
+             changes, so this one does nothing until the other one is deleted"
+        );
+        return AutoscalerDecision::until_changed(Reason::AutoscalerConflict, message);
     }
     let Some(current) = input.current else {
         let message = format!("the default group of DaskCluster \"{cluster}\" is not there yet");
@@ -118,6 +127,11 @@ pub fn decide_replicas(input: AutoscalerInput<'_>, now: Timestamp) -> Autoscaler
     }
     let message = format!("the scheduler wants {current} workers, as many as there are");
     AutoscalerDecision::stay(true, Reason::TargetReached, message)
+}
+
+/// Whether an autoscaler can act within these bounds.
+pub(super) fn are_valid(minimum: i32, maximum: i32) -> bool {
+    0 <= minimum && minimum <= maximum
 }
 
 /// The least number of workers after one step down from `current`.

@@ -17,6 +17,7 @@ fn input(link: &LinkView) -> AutoscalerInput<'_> {
     AutoscalerInput {
         cluster: "c",
         cluster_exists: true,
+        rival: None,
         minimum: 0,
         maximum: 100,
         current: Some(4),
@@ -117,6 +118,15 @@ fn a_missing_cluster_is_no_error() {
     assert_eq!(decision.requeue_after, None, "its creation wakes");
     let decision = decide_replicas(AutoscalerInput { current: None, ..input(&link) }, at(0));
     assert_eq!((decision.active, decision.reason), (false, Reason::Starting));
+}
+
+#[test]
+fn of_two_autoscalers_one_does_nothing_and_names_the_other() {
+    let link = link(Some(50));
+    let decision = decide_replicas(AutoscalerInput { rival: Some("older"), ..input(&link) }, at(0));
+    assert_eq!((decision.replicas, decision.active), (None, false));
+    assert_eq!((decision.reason, decision.requeue_after), (Reason::AutoscalerConflict, None));
+    assert!(decision.message.contains("DaskAutoscaler \"older\""), "{}", decision.message);
 }
 
 #[rstest]

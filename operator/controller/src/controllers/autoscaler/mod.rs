@@ -4,6 +4,7 @@ mod cooldown;
 mod decide;
 mod ownership;
 mod reconcile;
+mod rivals;
 
 pub use decide::{AutoscalerDecision, AutoscalerInput, decide_replicas};
 pub use reconcile::run;

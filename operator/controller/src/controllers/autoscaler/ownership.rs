@@ -3,42 +3,33 @@
 use dask_operator_api::{DaskAutoscaler, DaskCluster};
 use kube::ResourceExt;
 use kube::core::Resource;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::pods::metadata;
+use crate::controllers::adoption::adoption;
 
 /// The merge patch that makes the cluster the autoscaler's owner, so that it goes with the cluster.
 pub(super) fn patch(autoscaler: &DaskAutoscaler, cluster: Option<&DaskCluster>) -> Option<Value> {
-    let owners = cluster.and_then(|cluster| adoption(autoscaler, cluster))?;
-    Some(json!({"metadata": {"ownerReferences": owners, "resourceVersion": autoscaler.resource_version()}}))
+    cluster.and_then(|cluster| adoption(autoscaler, cluster))
 }
 
-fn adoption(autoscaler: &DaskAutoscaler, cluster: &DaskCluster) -> Option<Value> {
-    let mut owner = metadata::owner(cluster)?;
-    let mut owners = autoscaler.owner_references().to_vec();
-    if owners.iter().any(|existing| existing.uid == owner.uid) {
-        return None;
-    }
-    // One controller is all that an object may have.
-    if owners.iter().any(|existing| existing.controller == Some(true)) {
-        owner.controller = None;
-    }
-    owners.push(owner);
-    Some(json!(owners))
-}
-
-/// Whether the autoscaler belongs to any DaskCluster, and goes when that goes.
-pub(super) fn is_owned(autoscaler: &DaskAutoscaler) -> bool {
-    autoscaler.owner_references().iter().any(|owner| owner.kind == DaskCluster::kind(&()))
+/// Whether the autoscaler belongs to the cluster that it names and to no other, and so goes when that goes. One whose
+/// `spec.cluster` was edited belongs to the cluster that it named before, too.
+pub(super) fn goes_with_its_cluster(autoscaler: &DaskAutoscaler) -> bool {
+    let clusters =
+        || autoscaler.owner_references().iter().filter(|owner| owner.kind == DaskCluster::kind(&()));
+    clusters().next().is_some() && clusters().all(|owner| owner.name == autoscaler.spec.cluster)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use dask_operator_api::DaskAutoscalerSpec;
+    use serde_json::json;
+
+    use super::*;
 
     fn autoscaler() -> DaskAutoscaler {
-        let mut autoscaler = DaskAutoscaler::new("a", DaskAutoscalerSpec::default());
+        let spec = DaskAutoscalerSpec { cluster: "c".to_owned(), ..DaskAutoscalerSpec::default() };
+        let mut autoscaler = DaskAutoscaler::new("a", spec);
         autoscaler.metadata.resource_version = Some("7".to_owned());
         autoscaler
     }
@@ -59,10 +50,12 @@ mod tests {
         let owners = found["metadata"]["ownerReferences"].clone();
         assert_eq!((&owners[0]["kind"], &owners[0]["uid"]), (&json!("DaskCluster"), &json!("c-uid")));
         assert_eq!((&owners[0]["controller"], owners.as_array().unwrap().len()), (&json!(true), 1));
-        assert!(!is_owned(&autoscaler));
+        assert!(!goes_with_its_cluster(&autoscaler));
         autoscaler.metadata.owner_references = serde_json::from_value(owners).unwrap();
         assert_eq!(patch(&autoscaler, Some(&cluster())), None);
-        assert!(is_owned(&autoscaler));
+        assert!(goes_with_its_cluster(&autoscaler));
+        autoscaler.spec.cluster = "another".to_owned();
+        assert!(!goes_with_its_cluster(&autoscaler), "it was given to another cluster, which may be missing");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::decide::{AutoscalerDecision, AutoscalerInput, COOLDOWN, decide_replicas};
+use super::rivals::rival;
 use super::{cooldown, ownership};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
@@ -27,9 +28,12 @@ use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
 use crate::writer::{Lane, WriteError};
 
+/// How often the size of a group is written that changes in other ways all the time.
+const TRIES: usize = 3;
+
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskAutoscaler>, ctx: Arc<Context>, shutdown: CancellationToken) {
-    let triggers = ctx.cache.take_autoscaler_triggers();
+    let triggers = ctx.cache.autoscaler_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.autoscaler_status.forget(key);
         ctx.backoff.reset("DaskAutoscaler", key);
@@ -56,16 +60,17 @@ async fn reconcile_autoscaler(
         return Ok(Action::requeue(reconcile_interval()));
     }
     // It goes with its cluster: nothing is left to say.
-    if deleting || (cluster.is_none() && ownership::is_owned(autoscaler)) {
+    if deleting || (cluster.is_none() && ownership::goes_with_its_cluster(autoscaler)) {
         return Ok(Action::await_change());
     }
 
     let now = Timestamp::now();
     let cluster_key = key.sibling(autoscaler.spec.cluster.as_str());
-    let link = ctx.links.view(&cluster_key);
+    let link = ctx.links.view(&cluster_key, cluster.and_then(|cluster| cluster.metadata.uid.as_deref()));
     let input = AutoscalerInput {
         cluster: &autoscaler.spec.cluster,
         cluster_exists: cluster.is_some(),
+        rival: rival(autoscaler, &snapshot.others),
         minimum: autoscaler.spec.minimum,
         maximum: autoscaler.spec.maximum,
         current: snapshot.group.as_ref().map(|group| group.spec.worker.replicas),
@@ -73,17 +78,22 @@ async fn reconcile_autoscaler(
         link: &link,
     };
     let mut decision = decide_replicas(input, now);
-    if let Some(replicas) = decision.replicas
-        && let Err(error) = scale(&ctx, &key, &snapshot, replicas, &decision, now).await
-    {
-        let obstacle = refusal(error)?;
-        decision = AutoscalerDecision {
-            replicas: None,
-            active: false,
-            reason: obstacle.reason,
-            message: obstacle.message,
-            ..decision
-        };
+    if let Some(replicas) = decision.replicas {
+        match scale(&ctx, &key, &snapshot, replicas, &decision, now).await {
+            Ok(true) => {}
+            // Whoever edited the group is right; it is looked at again.
+            Ok(false) => return Ok(Action::requeue(reconcile_interval())),
+            Err(error) => {
+                let obstacle = refusal(error)?;
+                decision = AutoscalerDecision {
+                    replicas: None,
+                    active: false,
+                    reason: obstacle.reason,
+                    message: obstacle.message,
+                    ..decision
+                };
+            }
+        }
     }
     ctx.metrics.autoscaler_decision(decision.reason);
     let wait = say(&ctx, autoscaler, &decision).await?;
@@ -96,6 +106,8 @@ fn reconcile_interval() -> std::time::Duration {
     std::time::Duration::from_secs(1)
 }
 
+/// Scales the group; `false` if somebody else did meanwhile.
+///
 /// Writes the rest before the change: killed in between, the autoscaler acts later, never faster than it may.
 async fn scale(
     ctx: &Context,
@@ -104,24 +116,52 @@ async fn scale(
     replicas: i32,
     decision: &AutoscalerDecision,
     now: Timestamp,
-) -> Result<(), WriteError> {
-    let Some(group) = &snapshot.group else { return Ok(()) };
+) -> Result<bool, WriteError> {
+    let Some(group) = &snapshot.group else { return Ok(false) };
     let until = cooldown::written(now + COOLDOWN);
     let rest = json!({"metadata": {
         "annotations": {COOLDOWN_UNTIL: until}, "resourceVersion": snapshot.autoscaler.resource_version(),
     }});
     ctx.writer.merge_patch::<DaskAutoscaler>(key, &rest, Lane::Urgent).await?;
     let group_key = ObjectKey::of(&**group);
-    let patch = json!({"spec": {"worker": {"replicas": replicas}}});
-    let scaled: DaskWorkerGroup = ctx.writer.merge_patch(&group_key, &patch, Lane::Urgent).await?;
-    ctx.cache.created_group(&scaled);
+    if !resize(ctx, group, replicas).await? {
+        info!(autoscaler = %key, group = %group_key.name, "the group was edited meanwhile, and stays as it is");
+        return Ok(false);
+    }
     info!(autoscaler = %key, group = %group_key.name, from = group.spec.worker.replicas, to = replicas, "group autoscaled");
     let message = format!("scaled \"{}\" {}", group_key.name, decision.message);
     ctx.announce(
         &*snapshot.autoscaler,
         &Announcement { reason: Reason::Autoscaled, message, warning: false },
     );
-    Ok(())
+    Ok(true)
+}
+
+/// Gives the group another size, unless somebody else did since it was read: `KubeCluster.scale(n)` deletes the
+/// autoscaler, sets the group's number and waits until it reads that number. Other changes of the group, such as its
+/// status, are no matter.
+async fn resize(ctx: &Context, group: &DaskWorkerGroup, replicas: i32) -> Result<bool, WriteError> {
+    let key = ObjectKey::of(group);
+    let mut current = group.clone();
+    for _ in 0..TRIES {
+        let patch = json!({
+            "metadata": {"resourceVersion": current.resource_version()},
+            "spec": {"worker": {"replicas": replicas}},
+        });
+        match ctx.writer.merge_patch::<DaskWorkerGroup>(&key, &patch, Lane::Urgent).await {
+            Ok(scaled) => {
+                ctx.cache.created_group(&scaled);
+                return Ok(true);
+            }
+            Err(WriteError::Conflict { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        current = ctx.writer.get(&key, Lane::Urgent).await?;
+        if current.uid() != group.uid() || current.spec.worker.replicas != group.spec.worker.replicas {
+            return Ok(false);
+        }
+    }
+    Ok(false)
 }
 
 /// Writes the condition if it changed.

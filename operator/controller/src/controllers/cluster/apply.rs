@@ -1,25 +1,26 @@
 //! Carrying out the plan for a cluster.
 
-use dask_operator_api::{DaskCluster, DaskWorkerGroup};
+use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tracing::info;
 
 use super::build;
-use super::plan::ClusterPlan;
+use super::modules::{self, Stored};
+use super::plan::{ClusterPlan, Part, PartObstacle, RollCause, SchedulerWrites};
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
+use crate::controllers::announce::Announcement;
 use crate::controllers::obstacle::Obstacle;
 use crate::controllers::reconcile::refusal;
-use crate::pods::telemetry;
+use crate::pods::invocation::{self, Role};
 use crate::writer::{Creation, Lane, WriteError};
 
-/// What ends the writing early.
+/// What ends the writing of a part early.
 enum Stop {
     Obstacle(Obstacle),
     Error(WriteError),
@@ -31,17 +32,67 @@ impl From<WriteError> for Stop {
     }
 }
 
-/// Writes what is planned; a refusal keeps what comes after it from being written, and is returned.
-pub(super) async fn apply(
-    ctx: &Context,
-    cluster: &DaskCluster,
-    plan: &ClusterPlan,
-) -> Result<Option<Obstacle>, WriteError> {
-    match write(ctx, cluster, plan).await {
-        Ok(()) => Ok(None),
-        Err(Stop::Obstacle(obstacle)) => Ok(Some(obstacle)),
-        Err(Stop::Error(error)) => refusal(error).map(Some),
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Parts of which nothing is left to be written.
+    pub(super) written: Vec<Part>,
+    /// What was refused, or met a stranger's object.
+    pub(super) refused: Vec<PartObstacle>,
+    /// Something had changed before it could be written, so that it has to be looked at again.
+    pub(super) changed: bool,
+    /// The first failure that is worth another try soon.
+    pub(super) failure: Option<WriteError>,
+    /// What became of the ConfigMap, if it was to be stored. That it is refused keeps nothing back but the modules.
+    pub(super) modules: Option<Stored>,
+}
+
+impl Applied {
+    /// Notes what came of a part; whether it is written.
+    fn note(&mut self, part: Part, result: Result<(), Stop>) -> bool {
+        match result {
+            Ok(()) => {
+                self.written.push(part);
+                return true;
+            }
+            Err(Stop::Obstacle(obstacle)) => self.refused.push(PartObstacle::new(part, obstacle)),
+            Err(Stop::Error(WriteError::Conflict { .. })) => self.changed = true,
+            Err(Stop::Error(error)) => match refusal(error) {
+                Ok(obstacle) => self.refused.push(PartObstacle::new(part, obstacle)),
+                Err(error) => {
+                    self.failure.get_or_insert(error);
+                }
+            },
+        }
+        false
     }
+
+    fn join(mut self, other: Self) -> Self {
+        self.written.extend(other.written);
+        self.refused.extend(other.refused);
+        Self {
+            changed: self.changed || other.changed,
+            failure: self.failure.or(other.failure),
+            modules: self.modules.or(other.modules),
+            ..self
+        }
+    }
+}
+
+/// Writes what is planned. What is refused, or fails, keeps no other part from being written.
+///
+/// The Service and what runs behind it are made at the same time: an API server gives addresses to Services one after
+/// the other, so when many clusters come at once, that is what they wait for. The group comes after both.
+pub(super) async fn apply(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Applied {
+    // To the end, also if the other one fails: a call that is under way is not broken off.
+    let (service, scheduler) =
+        tokio::join!(write_service(ctx, cluster, plan), write_scheduler(ctx, cluster, plan));
+    let mut applied = Applied::default();
+    applied.note(Part::Service, service);
+    let mut applied = applied.join(scheduler);
+    applied.note(Part::DefaultGroup, write_default_group(ctx, cluster, plan).await);
+    applied.refused.sort_by_key(|refused| refused.part);
+    applied
 }
 
 /// Creates an object, or reads the one that has its name already: made by an earlier try whose reply was lost, or
@@ -62,17 +113,6 @@ where
     Err(Stop::Obstacle(Obstacle::name_taken("DaskCluster", &K::kind(&()), &existing.name_any(), owner_uid)))
 }
 
-/// The Service and what runs behind it are made at the same time: an API server gives addresses to Services one after
-/// the other, so when many clusters come at once, that is what they wait for. The group comes after both.
-async fn write(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
-    // To the end, also if the other one fails: a call that is under way is not broken off.
-    let (service, scheduler) =
-        tokio::join!(write_service(ctx, cluster, plan), write_scheduler(ctx, cluster, plan));
-    service?;
-    scheduler?;
-    write_default_group(ctx, cluster, plan).await
-}
-
 async fn write_service(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
     let owner = ObjectKey::of(cluster);
     let key = &owner.scheduler();
@@ -89,37 +129,66 @@ async fn write_service(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan)
     Ok(())
 }
 
-/// The ConfigMap that the pods mount, and the Deployment.
-async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {
+/// The ConfigMap that the pods mount, then the Deployment: without modules, where there is no ConfigMap.
+async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Applied {
+    let mut applied = Applied::default();
+    if let Some(wanted) = &plan.config_map {
+        // A new cluster has none yet.
+        match modules::store(ctx, cluster, wanted, plan.scheduler.create.is_none()).await {
+            Ok(stored) => applied.modules = Some(stored),
+            Err(error) => {
+                applied.note(Part::ConfigMap, Err(error.into()));
+                return applied;
+            }
+        }
+    }
+    let nothing = SchedulerWrites::default();
+    let writes = match &applied.modules {
+        Some(Stored::Missing(_)) => &plan.without_modules,
+        // Nothing is newer on the Deployment than what it remembers of the ConfigMap.
+        Some(Stored::Outdated(_)) if plan.scheduler.create.is_none() && plan.scheduler.roll.is_none() => &nothing,
+        _ => &plan.scheduler,
+    };
+    applied.note(Part::Deployment, write_deployment(ctx, cluster, writes).await);
+    applied
+}
+
+async fn write_deployment(ctx: &Context, cluster: &DaskCluster, writes: &SchedulerWrites) -> Result<(), Stop> {
     let owner = ObjectKey::of(cluster);
     let key = &owner.scheduler();
     let (writer, cache) = (&ctx.writer, &ctx.cache);
-    if let Some(wanted) = &plan.config_map {
-        let existing = create(ctx, cluster, &**wanted).await?;
-        if !telemetry::is_current(existing.data.as_ref()) {
-            let patch = json!({"data": wanted.data});
-            writer.merge_patch::<ConfigMap>(&ObjectKey::of(&**wanted), &patch, Lane::Urgent).await?;
-        }
-        info!(cluster = %owner, "preload modules stored");
-    }
-    if let Some(deployment) = &plan.deployment {
+    if let Some(deployment) = &writes.create {
         let deployment = create(ctx, cluster, &**deployment).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %owner, deployment = %key.name, "scheduler deployment created");
     }
-    if let Some(patch) = &plan.deployment_patch {
+    if let Some(patch) = &writes.patch {
         let deployment: Deployment = writer.merge_patch(key, patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
         info!(cluster = %owner, deployment = %key.name, "scheduler deployment updated");
     }
-    if let Some(roll) = &plan.roll {
+    if let Some(roll) = &writes.roll {
         let live: Deployment = writer.get(key, Lane::Urgent).await?;
         let patch = build::template_patch(&live, &roll.wanted);
         let deployment: Deployment = writer.merge_patch(key, &patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);
-        info!(cluster = %owner, deployment = %key.name, "scheduler is made anew from its edited template");
+        info!(cluster = %owner, deployment = %key.name, cause = ?roll.cause, "scheduler is made anew");
+        if roll.cause == RollCause::CommandMissing {
+            ctx.announce(cluster, &command_replaced(cluster));
+        }
     }
     Ok(())
+}
+
+fn command_replaced(cluster: &DaskCluster) -> Announcement {
+    let containers = &cluster.spec.scheduler.spec.containers;
+    let container = invocation::main_container(containers, Role::Scheduler);
+    let image = container.and_then(|container| container.image.as_deref()).unwrap_or_default();
+    let message = format!(
+        "image \"{image}\" has no command `dask-scheduler`, which distributed dropped in 2026.6: the scheduler is started \
+         by `python -m distributed.cli.dask_scheduler` instead; `dask scheduler` in the template does the same"
+    );
+    Announcement { reason: Reason::CommandReplaced, message, warning: false }
 }
 
 async fn write_default_group(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Result<(), Stop> {

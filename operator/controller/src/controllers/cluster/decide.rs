@@ -11,12 +11,13 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::build;
-use super::plan::{ClusterPlan, SchedulerRoll};
-use super::updating;
-use crate::cluster_cache::records::ServiceRecord;
+use super::plan::{ClusterPlan, Part, PartObstacle, RollCause, SchedulerRoll};
+use super::{modules, updating};
+use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::obstacle::StandingRefusal;
+use crate::pods::form::PodForm;
 use crate::pods::telemetry::{self, Telemetry};
 use crate::scheduler_link::LinkView;
 use crate::writer::diff;
@@ -27,18 +28,29 @@ const IDLE_POLL: Duration = Duration::from_secs(5);
 /// What is known besides the watched objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// A write that was refused and is not to be tried again yet.
-    pub standing: Option<&'a StandingRefusal>,
-    /// Whether pods get the preload modules.
-    pub telemetry: Telemetry,
+    /// Parts whose writes were refused and are not to be tried again yet.
+    pub standing: &'a [(Part, StandingRefusal)],
+    /// The form in which the scheduler is made, if nothing stands against it.
+    pub form: PodForm,
+    /// What is known of the ConfigMap that pods mount.
+    pub modules: Modules<'a>,
     /// What is known from the scheduler.
     pub link: &'a LinkView,
 }
 
+/// What is known of the ConfigMap with the preload modules, besides what the Deployment remembers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Modules<'a> {
+    /// Its creation, or update, was refused and is not to be tried again yet.
+    pub refused: Option<&'a StandingRefusal>,
+    /// It was looked for and is not there.
+    pub vanished: bool,
+}
+
 /// Decides what to write for a cluster.
 ///
-/// The scheduler's objects come before the default group, so that workers cannot take the room that a quota
-/// leaves for the scheduler; the ConfigMap that pods mount comes before its Deployment.
+/// The scheduler's objects come before the default group, and the ConfigMap that pods mount before its Deployment. A
+/// part that is refused keeps none of the others; workers wait for the scheduler's pod anyhow.
 #[must_use]
 pub fn decide(snapshot: &ClusterSnapshot, inputs: &Inputs, now: Timestamp) -> ClusterPlan {
     let cluster = &*snapshot.cluster;
@@ -49,23 +61,43 @@ pub fn decide(snapshot: &ClusterSnapshot, inputs: &Inputs, now: Timestamp) -> Cl
         Ok(name) => name,
         Err(error) => {
             return ClusterPlan {
-                obstacle: Some(Obstacle::new(Reason::InvalidName, format!("{error}"))),
+                obstacles: vec![PartObstacle::new(
+                    Part::Cluster,
+                    Obstacle::new(Reason::InvalidName, format!("{error}")),
+                )],
                 ..ClusterPlan::default()
             };
         }
     };
-    if let Some(refusal) = inputs.standing {
-        return ClusterPlan {
-            obstacle: Some(refusal.obstacle.clone()),
-            requeue_after: Some(refusal.wait),
-            ..ClusterPlan::default()
-        };
-    }
     let mut plan = ClusterPlan::default();
     decide_service(snapshot.service.as_deref(), cluster, &name, &mut plan);
     decide_deployment(snapshot, &name, inputs, now, &mut plan);
     decide_default_group(snapshot.default_group.as_deref(), cluster, &name, &mut plan);
+    withhold_refused(&mut plan, inputs.standing);
     plan
+}
+
+/// What was refused waits for its time; everything else is written.
+fn withhold_refused(plan: &mut ClusterPlan, standing: &[(Part, StandingRefusal)]) {
+    for (part, refusal) in standing {
+        if plan.writes(*part) {
+            plan.withhold(*part);
+            plan.obstacles.push(PartObstacle::new(*part, refusal.obstacle.clone()));
+            plan.requeue_after = plan.requeue_after.into_iter().chain([refusal.wait]).min();
+        }
+    }
+}
+
+/// An object that belongs to somebody else has the name of this part.
+fn name_taken(plan: &mut ClusterPlan, part: Part, name: &str, owner_uid: Option<&str>) {
+    let kind = match part {
+        Part::Cluster => "DaskCluster",
+        Part::Service => "Service",
+        Part::ConfigMap => "ConfigMap",
+        Part::Deployment => "Deployment",
+        Part::DefaultGroup => "DaskWorkerGroup",
+    };
+    plan.obstacles.push(PartObstacle::new(part, Obstacle::name_taken("DaskCluster", kind, name, owner_uid)));
 }
 
 fn decide_service(
@@ -82,10 +114,10 @@ fn decide_service(
         return;
     }
     if live.owner_uid.as_deref() == cluster.metadata.uid.as_deref() {
-        plan.service_patch = build::service_patch(&cluster.spec.scheduler.service, &live.spec);
+        plan.service_patch = build::service_patch(&cluster.spec.scheduler.service, &live.spec)
+            .map(|patch| at_version(patch, live.resource_version.to_string()));
     } else {
-        plan.obstacle =
-            Some(Obstacle::name_taken("DaskCluster", "Service", &live.name, live.owner_uid.as_deref()));
+        name_taken(plan, Part::Service, &live.name, live.owner_uid.as_deref());
     }
 }
 
@@ -96,18 +128,30 @@ fn decide_deployment(
     now: Timestamp,
     plan: &mut ClusterPlan,
 ) {
-    let (cluster, telemetry) = (&*snapshot.cluster, inputs.telemetry);
+    let cluster = &*snapshot.cluster;
+    let Modules { refused, vanished } = inputs.modules;
+    let build = |telemetry: bool| {
+        let form = PodForm { telemetry: Telemetry::new(telemetry), ..inputs.form };
+        Box::new(build::scheduler_deployment(cluster, name, form))
+    };
+    let wants_modules = inputs.form.telemetry.is_on();
+    plan.requeue_after = refused.filter(|_| wants_modules).map(|refused| refused.wait);
     let Some(live) = snapshot.deployment.as_deref() else {
-        plan.config_map = telemetry.is_on().then(|| Box::new(telemetry::config_map(cluster)));
-        plan.deployment = Some(Box::new(build::scheduler_deployment(cluster, name, telemetry)));
+        let telemetry = wants_modules && refused.is_none();
+        plan.scheduler.create = Some(build(telemetry));
+        if telemetry {
+            plan.config_map = Some(Box::new(telemetry::config_map(cluster)));
+            plan.without_modules.create = Some(build(false));
+        }
         return;
     };
     if live.terminating {
+        plan.requeue_after = None;
         return;
     }
     if live.owner_uid.as_deref() != cluster.metadata.uid.as_deref() {
-        plan.obstacle =
-            Some(Obstacle::name_taken("DaskCluster", "Deployment", &live.name, live.owner_uid.as_deref()));
+        name_taken(plan, Part::Deployment, &live.name, live.owner_uid.as_deref());
+        plan.requeue_after = None;
         return;
     }
     let mut patch = json!({});
@@ -115,25 +159,67 @@ fn decide_deployment(
         // Made by dask-kubernetes; changing the strategy alone restarts nothing.
         patch["spec"]["strategy"] = json!({"type": "Recreate", "rollingUpdate": null});
     }
-    // The ConfigMap is not watched: the Deployment remembers what it holds.
-    if telemetry.is_on() && live.telemetry.as_deref() != Some(telemetry::modules_digest()) {
-        plan.config_map = Some(Box::new(telemetry::config_map(cluster)));
-        patch["metadata"]["annotations"][TELEMETRY] = json!(telemetry::modules_digest());
-    }
     if live.template_hash.is_none() {
         // Adopted as it is: only later edits count.
         if let Some(hash) = updating::scheduler_hash(cluster) {
             patch["metadata"]["annotations"][TEMPLATE_HASH] = json!(hash);
         }
-    } else if updating::is_outdated(live, cluster) {
-        if updating::may_restart(snapshot, inputs.link, now) {
-            let wanted = Box::new(build::scheduler_deployment(cluster, name, telemetry));
-            plan.roll = Some(SchedulerRoll { wanted });
-        } else if cluster.spec.update_policy().scheduler() == SchedulerUpdate::WhenIdle {
-            plan.requeue_after = Some(IDLE_POLL);
-        }
     }
-    plan.deployment_patch = patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch);
+    // The ConfigMap is not watched: the Deployment remembers what it holds.
+    let current = live.telemetry.as_deref() == Some(telemetry::modules_digest()) && !vanished;
+    let store = wants_modules && !current && refused.is_none();
+    let mountable = wants_modules && (store || (live.telemetry.is_some() && !vanished));
+    let roll = |telemetry: bool| {
+        roll_cause(snapshot, inputs, telemetry, now)
+            .map(|cause| SchedulerRoll { wanted: build(telemetry), cause })
+    };
+    plan.scheduler.roll = roll(mountable);
+    if store {
+        plan.config_map = Some(Box::new(telemetry::config_map(cluster)));
+        let mut without = patch.clone();
+        if live.telemetry.is_some() {
+            without["metadata"]["annotations"][TELEMETRY] = Value::Null;
+        }
+        patch["metadata"]["annotations"][TELEMETRY] = json!(telemetry::modules_digest());
+        plan.without_modules.patch = non_empty(without);
+        plan.without_modules.roll = roll(false);
+    }
+    plan.scheduler.patch = non_empty(patch);
+    if plan.scheduler.roll.is_none()
+        && updating::is_outdated(live, cluster)
+        && cluster.spec.update_policy().scheduler() == SchedulerUpdate::WhenIdle
+    {
+        plan.requeue_after = plan.requeue_after.into_iter().chain([IDLE_POLL]).min();
+    }
+}
+
+/// Why the scheduler is to be made anew now, with or without modules.
+fn roll_cause(
+    snapshot: &ClusterSnapshot,
+    inputs: &Inputs,
+    telemetry: bool,
+    now: Timestamp,
+) -> Option<RollCause> {
+    let live = snapshot.deployment.as_deref()?;
+    if updating::is_outdated(live, &snapshot.cluster) && updating::may_restart(snapshot, inputs.link, now) {
+        return Some(RollCause::Edited);
+    }
+    let mut pods = snapshot.scheduler_pods.iter().filter(|pod| pod.state != PodState::Terminating);
+    // Nothing of it runs, so nothing is lost, whatever the policy for edits is.
+    if snapshot.scheduler_pods.iter().any(|pod| pod.running) {
+        return None;
+    }
+    let lacks =
+        |pod: &PodRecord| pod.startup.command_missing.is_some_and(|image| Some(image) == inputs.form.lacking);
+    if live.module_command.is_none() && pods.clone().any(|pod| lacks(pod)) {
+        return Some(RollCause::CommandMissing);
+    }
+    let hangs = |pod: &PodRecord| pod.startup.modules && modules::has_waited(pod, now);
+    (!telemetry && pods.any(|pod| hangs(pod))).then_some(RollCause::ModulesMissing)
+}
+
+fn non_empty(patch: Value) -> Option<Value> {
+    patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch)
 }
 
 fn decide_default_group(
@@ -152,13 +238,20 @@ fn decide_default_group(
     let earlier = live.owner_references().iter().find(|owner| owner.controller == Some(true));
     let earlier = earlier.filter(|owner| Some(&owner.uid) != cluster.metadata.uid.as_ref());
     if let Some(owner) = earlier {
-        plan.obstacle =
-            Some(Obstacle::name_taken("DaskCluster", "DaskWorkerGroup", &live.name_any(), Some(&owner.uid)));
+        name_taken(plan, Part::DefaultGroup, &live.name_any(), Some(&owner.uid));
     } else if live.spec.cluster == cluster.name_any() {
-        plan.default_group_patch = default_group_patch(live, cluster, name);
+        let version = live.resource_version().unwrap_or_default();
+        plan.default_group_patch =
+            default_group_patch(live, cluster, name).map(|patch| at_version(patch, version));
     } else {
-        plan.obstacle = Some(Obstacle::name_taken("DaskCluster", "DaskWorkerGroup", &live.name_any(), None));
+        name_taken(plan, Part::DefaultGroup, &live.name_any(), None);
     }
+}
+
+/// The patch for this version of the object alone: somebody may edit it in the same moment.
+fn at_version(mut patch: Value, version: String) -> Value {
+    patch["metadata"]["resourceVersion"] = Value::String(version);
+    patch
 }
 
 /// Hands a *change* of the cluster's number of workers, worker template or labels on to the default group.

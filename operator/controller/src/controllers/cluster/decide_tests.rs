@@ -3,14 +3,21 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 
+use dask_operator_api::labels::MODULE_COMMAND;
+
 use super::*;
-use crate::cluster_cache::records::PodState;
-use crate::controllers::cluster::testing::{at, cluster, default_group, made, new};
+use crate::cluster_cache::records::Startup;
+use crate::controllers::cluster::testing::{at, cluster, default_group, made, new, pod};
+use crate::pods::form::Image;
 
 use Telemetry::{Off, On};
 
 fn plan_of(snapshot: &ClusterSnapshot, telemetry: Telemetry) -> ClusterPlan {
-    decide(snapshot, &Inputs { standing: None, telemetry, link: &LinkView::default() }, at(0))
+    planned(snapshot, PodForm { telemetry, lacking: None }, Modules::default())
+}
+
+fn planned(snapshot: &ClusterSnapshot, form: PodForm, modules: Modules) -> ClusterPlan {
+    decide(snapshot, &Inputs { standing: &[], form, modules, link: &LinkView::default() }, at(100))
 }
 
 #[test]
@@ -18,9 +25,9 @@ fn everything_is_made_for_a_new_cluster() {
     let plan = plan_of(&new(cluster("simple")), On);
     let name = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| meta.name.clone().unwrap();
     assert_eq!(name(&plan.service.as_ref().unwrap().metadata), "simple-scheduler");
-    assert_eq!(name(&plan.deployment.as_ref().unwrap().metadata), "simple-scheduler");
+    assert_eq!(name(&plan.scheduler.create.as_ref().unwrap().metadata), "simple-scheduler");
     assert_eq!(name(&plan.default_group.as_ref().unwrap().metadata), "simple-default");
-    assert_eq!(plan.obstacle, None);
+    assert_eq!(plan.obstacles, []);
 }
 
 #[test]
@@ -31,7 +38,7 @@ fn a_complete_cluster_is_left_alone() {
 #[test]
 fn the_deployment_is_upstreams_but_recreates() {
     let plan = plan_of(&new(cluster("simple")), On);
-    let deployment = plan.deployment.unwrap();
+    let deployment = plan.scheduler.create.unwrap();
     let spec = deployment.spec.unwrap();
     assert_eq!(spec.replicas, Some(1));
     assert_eq!(spec.strategy.unwrap().type_.as_deref(), Some("Recreate"));
@@ -47,7 +54,7 @@ fn the_deployment_is_upstreams_but_recreates() {
 #[test]
 fn the_modules_are_stored_before_they_are_mounted() {
     let plan = plan_of(&new(cluster("simple")), On);
-    let deployment = plan.deployment.unwrap();
+    let deployment = plan.scheduler.create.unwrap();
     let stored = plan.config_map.unwrap();
     assert_eq!(stored.metadata.name.as_deref(), Some("simple-dask-operator"));
     assert_eq!(deployment.annotations()[TELEMETRY], telemetry::modules_digest());
@@ -67,7 +74,7 @@ fn modules_that_are_not_the_current_ones_are_stored(#[case] digest: Option<&str>
     let plan = plan_of(&snapshot, On);
     assert!(plan.config_map.is_some());
     let patch = json!({"metadata": {"annotations": {TELEMETRY: telemetry::modules_digest()}}});
-    assert_eq!(plan.deployment_patch, Some(patch), "the pod template stays");
+    assert_eq!(plan.scheduler.patch, Some(patch), "the pod template stays");
     assert!(plan_of(&snapshot, Off).is_empty());
 }
 
@@ -75,9 +82,12 @@ fn modules_that_are_not_the_current_ones_are_stored(#[case] digest: Option<&str>
 fn without_telemetry_pods_are_the_users() {
     let plan = plan_of(&new(cluster("simple")), Off);
     assert_eq!(plan.config_map, None);
-    let deployment = plan.deployment.unwrap();
+    let deployment = plan.scheduler.create.unwrap();
     assert!(!deployment.annotations().contains_key(TELEMETRY));
-    let pod = deployment.spec.unwrap().template.spec.unwrap();
+    let mut pod = deployment.spec.unwrap().template.spec.unwrap();
+    for container in &mut pod.containers {
+        (container.startup_probe, container.liveness_probe) = (None, None);
+    }
     assert_eq!(pod, cluster("simple").spec.scheduler.spec);
 }
 
@@ -94,7 +104,8 @@ fn a_service_edit_is_patched_in() {
     let mut snapshot = made(PodState::Ready);
     Arc::make_mut(&mut snapshot.cluster).spec.scheduler.service.type_ = Some("LoadBalancer".into());
     let plan = plan_of(&snapshot, On);
-    assert_eq!(plan.service_patch, Some(json!({"spec": {"type": "LoadBalancer"}})));
+    let patch = json!({"metadata": {"resourceVersion": "1"}, "spec": {"type": "LoadBalancer"}});
+    assert_eq!(plan.service_patch, Some(patch));
 }
 
 #[test]
@@ -103,7 +114,7 @@ fn a_deployment_of_dask_kubernetes_only_changes_its_strategy() {
     Arc::make_mut(snapshot.deployment.as_mut().unwrap()).recreates = false;
     let plan = plan_of(&snapshot, On);
     assert_eq!(
-        plan.deployment_patch,
+        plan.scheduler.patch,
         Some(json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}))
     );
 }
@@ -130,7 +141,8 @@ fn only_a_change_of_the_clusters_number_reaches_the_group(
     if let Some(number) = propagated {
         default.annotations_mut().insert(PROPAGATED_REPLICAS.into(), number.into());
     }
-    assert_eq!(plan_of(&snapshot, On).default_group_patch, patch);
+    let versioned = patch.map(|patch| at_version(patch, "8".to_owned()));
+    assert_eq!(plan_of(&snapshot, On).default_group_patch, versioned);
 }
 
 /// The cluster's worker template is edited: another image and a label more.
@@ -215,9 +227,9 @@ fn an_edited_scheduler_is_made_anew_when_the_policy_allows(#[case] policy: Value
     assert!(plan_of(&snapshot, On).is_empty(), "nothing was edited yet");
     Arc::make_mut(&mut snapshot.cluster).spec.scheduler.spec.containers[0].image = Some("dask:new".into());
     let plan = plan_of(&snapshot, On);
-    assert_eq!(plan.roll.is_some(), rolled);
+    assert_eq!(plan.scheduler.roll.is_some(), rolled);
     assert_eq!(plan.is_empty(), !rolled);
-    if let Some(roll) = plan.roll {
+    if let Some(roll) = plan.scheduler.roll {
         let spec = roll.wanted.spec.unwrap().template.spec.unwrap();
         assert_eq!(spec.containers[0].image.as_deref(), Some("dask:new"));
     }
@@ -232,7 +244,7 @@ fn a_deployment_of_an_earlier_operator_is_adopted() {
     let plan = plan_of(&snapshot, On);
     let hash = updating::scheduler_hash(&snapshot.cluster).unwrap();
     assert_eq!(
-        (plan.deployment_patch, plan.roll),
+        (plan.scheduler.patch, plan.scheduler.roll),
         (Some(json!({"metadata": {"annotations": {TEMPLATE_HASH: hash}}})), None)
     );
 }
@@ -243,7 +255,9 @@ fn a_deployment_of_an_earlier_operator_is_adopted() {
 fn bad_names_stop_everything(#[case] name: &str, #[case] words: &str) {
     let plan = plan_of(&new(cluster(name)), On);
     assert!(plan.is_empty());
-    let obstacle = plan.obstacle.unwrap();
+    let [PartObstacle { part: Part::Cluster, obstacle }] = plan.obstacles.as_slice() else {
+        panic!("{plan:?}")
+    };
     assert_eq!(obstacle.reason, Reason::InvalidName);
     assert!(obstacle.message.contains(words), "{}", obstacle.message);
 }
@@ -263,9 +277,12 @@ fn taken_names_are_told_and_the_rest_is_made(#[case] owner: Option<&str>, #[case
     Arc::make_mut(snapshot.service.as_mut().unwrap()).owner_uid = owner.map(str::to_owned);
     snapshot.deployment = None;
     let plan = plan_of(&snapshot, On);
-    assert_eq!(plan.obstacle.as_ref().map(|obstacle| obstacle.reason), Some(reason));
-    assert!(plan.obstacle.unwrap().message.contains("Service \"simple-scheduler\""));
-    assert!(plan.deployment.is_some() && plan.service_patch.is_none());
+    let [PartObstacle { part: Part::Service, obstacle }] = plan.obstacles.as_slice() else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(obstacle.reason, reason);
+    assert!(obstacle.message.contains("Service \"simple-scheduler\""));
+    assert!(plan.scheduler.create.is_some() && plan.service_patch.is_none());
 }
 
 #[test]
@@ -278,16 +295,140 @@ fn objects_that_are_going_are_waited_for() {
 }
 
 #[test]
-fn a_refusal_stands_for_its_time() {
-    let standing = StandingRefusal {
-        obstacle: Obstacle::new(Reason::Forbidden, "no right"),
-        wait: std::time::Duration::from_secs(4),
-    };
-    let plan = decide(
-        &new(cluster("simple")),
-        &Inputs { standing: Some(&standing), telemetry: On, link: &LinkView::default() },
-        at(0),
+fn obstacles_of_several_parts_are_all_told() {
+    let mut snapshot = made(PodState::Ready);
+    Arc::make_mut(snapshot.service.as_mut().unwrap()).owner_uid = None;
+    Arc::make_mut(snapshot.deployment.as_mut().unwrap()).owner_uid = None;
+    default_group(&mut snapshot).spec.cluster = "other".to_owned();
+    let parts: Vec<_> = plan_of(&snapshot, On).obstacles.iter().map(|obstacle| obstacle.part).collect();
+    assert_eq!(parts, [Part::Service, Part::Deployment, Part::DefaultGroup]);
+}
+
+fn refusal(part: Part) -> (Part, StandingRefusal) {
+    let obstacle = Obstacle::new(Reason::Forbidden, "no right");
+    (part, StandingRefusal { obstacle, wait: Duration::from_secs(4) })
+}
+
+fn after_refusals(snapshot: &ClusterSnapshot, standing: &[(Part, StandingRefusal)]) -> ClusterPlan {
+    let form = PodForm { telemetry: On, lacking: None };
+    let inputs = Inputs { standing, form, modules: Modules::default(), link: &LinkView::default() };
+    decide(snapshot, &inputs, at(0))
+}
+
+#[rstest]
+#[case(Part::Service)]
+#[case(Part::Deployment)]
+#[case(Part::DefaultGroup)]
+fn a_refusal_stands_for_its_time_and_keeps_no_other_part(#[case] refused: Part) {
+    let standing = [refusal(refused)];
+    let plan = after_refusals(&new(cluster("simple")), &standing);
+    for part in [Part::Service, Part::ConfigMap, Part::Deployment, Part::DefaultGroup] {
+        assert_eq!(plan.writes(part), part != refused, "{part:?}");
+    }
+    assert_eq!(plan.obstacles, [PartObstacle::new(refused, standing[0].1.obstacle.clone())]);
+    assert_eq!(plan.requeue_after, Some(Duration::from_secs(4)));
+}
+
+#[test]
+fn a_refusal_of_what_is_not_to_be_written_any_more_is_forgotten() {
+    assert_eq!(after_refusals(&made(PodState::Ready), &[refusal(Part::Service)]), ClusterPlan::default());
+}
+
+fn refused() -> StandingRefusal {
+    StandingRefusal { obstacle: Obstacle::new(Reason::QuotaExceeded, "full"), wait: Duration::from_secs(4) }
+}
+
+/// Whether a Deployment's pods mount the modules.
+fn mounts(deployment: &k8s_openapi::api::apps::v1::Deployment) -> bool {
+    let spec = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).unwrap();
+    assert_eq!(deployment.annotations().contains_key(TELEMETRY), spec.volumes.is_some());
+    spec.volumes.is_some()
+}
+
+#[test]
+fn a_new_cluster_is_made_without_modules_where_they_cannot_be_stored() {
+    let plan = plan_of(&new(cluster("simple")), On);
+    assert!(mounts(plan.scheduler.create.as_ref().unwrap()));
+    assert!(!mounts(plan.without_modules.create.as_ref().unwrap()), "if the ConfigMap is refused now");
+    let (refused, form) = (refused(), PodForm { telemetry: On, lacking: None });
+    let plan = planned(&new(cluster("simple")), form, Modules { refused: Some(&refused), vanished: false });
+    assert_eq!(plan.config_map, None, "not tried again yet");
+    assert!(!mounts(plan.scheduler.create.as_ref().unwrap()));
+    assert_eq!(plan.requeue_after, Some(refused.wait));
+    assert_eq!(plan.obstacles, []);
+}
+
+#[test]
+fn modules_that_vanished_are_stored_again() {
+    let form = PodForm { telemetry: On, lacking: None };
+    let plan = planned(&made(PodState::Starting), form, Modules { refused: None, vanished: true });
+    assert!(plan.config_map.is_some());
+    let forgotten = json!({"metadata": {"annotations": {TELEMETRY: null}}});
+    assert_eq!(plan.without_modules.patch, Some(forgotten), "new pods must not mount what is not there");
+}
+
+/// A cluster whose scheduler's pod has waited on its node for some seconds, with the modules mounted.
+fn hanging(seconds: i64, stored: bool) -> ClusterSnapshot {
+    let mut snapshot = made(PodState::Starting);
+    let startup = Startup { modules: true, waiting_since: Some(at(100 - seconds)), ..Startup::default() };
+    snapshot.scheduler_pods = vec![Arc::new(PodRecord { startup, ..pod("s", PodState::Starting) })];
+    if !stored {
+        Arc::make_mut(snapshot.deployment.as_mut().unwrap()).telemetry = None;
+    }
+    snapshot
+}
+
+#[rstest]
+#[case::patience(hanging(19, false), false)]
+#[case::long(hanging(20, false), true)]
+#[case::it_may_pull_its_image(hanging(99, true), false)]
+fn a_scheduler_that_never_started_goes_on_without_modules(
+    #[case] snapshot: ClusterSnapshot,
+    #[case] rolled: bool,
+) {
+    let refused = refused();
+    let form = PodForm { telemetry: On, lacking: None };
+    let plan = planned(&snapshot, form, Modules { refused: Some(&refused), vanished: false });
+    let roll = plan.scheduler.roll;
+    assert_eq!(roll.as_ref().map(|roll| roll.cause), rolled.then_some(RollCause::ModulesMissing));
+    assert!(roll.is_none_or(|roll| !mounts(&roll.wanted)));
+}
+
+#[test]
+fn a_scheduler_that_runs_is_never_restarted_for_modules() {
+    let mut snapshot = hanging(99, false);
+    snapshot.scheduler_pods.push(Arc::new(pod("other", PodState::Ready)));
+    assert!(plan_of(&snapshot, Off).scheduler.roll.is_none());
+}
+
+#[rstest]
+#[case::lacking(Some("dask"), None, false, true)]
+#[case::another_image(Some("other"), None, false, false)]
+#[case::replaced_already(Some("dask"), Some("dask"), false, false)]
+#[case::runs(Some("dask"), None, true, false)]
+#[case::nothing_is_missing(None, None, false, false)]
+fn a_scheduler_whose_command_is_missing_is_made_anew_as_a_module(
+    #[case] missing: Option<&str>,
+    #[case] replaced: Option<&str>,
+    #[case] running: bool,
+    #[case] rolled: bool,
+) {
+    let mut snapshot = made(PodState::Starting);
+    let startup = Startup { command_missing: missing.map(Image::new), ..Startup::default() };
+    snapshot.scheduler_pods = vec![Arc::new(PodRecord { startup, running, ..pod("s", PodState::Starting) })];
+    Arc::make_mut(snapshot.deployment.as_mut().unwrap()).module_command = replaced.map(Image::new);
+    let form = PodForm { telemetry: On, lacking: Some(Image::new("dask")) };
+    let plan = planned(&snapshot, form, Modules::default());
+    let roll = plan.scheduler.roll;
+    assert_eq!(roll.as_ref().map(|roll| roll.cause), rolled.then_some(RollCause::CommandMissing));
+    let Some(roll) = roll else { return };
+    assert_eq!(roll.wanted.annotations()[MODULE_COMMAND], Image::new("dask").to_annotation());
+    assert_eq!(
+        roll.wanted.annotations()[TEMPLATE_HASH],
+        snapshot.deployment.as_ref().and_then(|deployment| deployment.template_hash.clone()).unwrap(),
+        "the template is the user's, still"
     );
-    assert!(plan.is_empty());
-    assert_eq!((plan.obstacle, plan.requeue_after), (Some(standing.obstacle), Some(standing.wait)));
+    let args = roll.wanted.spec.unwrap().template.spec.unwrap().containers.remove(0).args.unwrap();
+    assert_eq!(args[..3], ["python", "-m", "distributed.cli.dask_scheduler"]);
+    assert_eq!(args[3], "--preload", "the modules, too");
 }

@@ -42,6 +42,10 @@ fn finding(runner: Option<&RunnerRecord>, obstacle: Option<&Obstacle>) -> (bool,
     if let Some(problem) = &runner.problem {
         return (false, problem.reason, problem.message.clone());
     }
+    if runner.gated && runner.phase == RunnerPhase::Pending {
+        let message = format!("pod \"{}\" is started when the scheduler is ready and answers", runner.name);
+        return (false, Reason::WaitingForScheduler, message);
+    }
     if runner.phase == RunnerPhase::Pending {
         return (false, Reason::Starting, format!("pod \"{}\" is starting", runner.name));
     }
@@ -50,27 +54,10 @@ fn finding(runner: Option<&RunnerRecord>, obstacle: Option<&Obstacle>) -> (bool,
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-
     use super::*;
     use crate::cluster_cache::records::{PodProblem, PodState};
-    use crate::controllers::cluster::testing::{at, made};
+    use crate::controllers::cluster::testing::{at, made, of_job};
     use crate::controllers::job::testing::runner;
-
-    fn of_job(runner: Option<RunnerRecord>) -> ClusterSnapshot {
-        let mut snapshot = made(PodState::Ready);
-        let owner = OwnerReference {
-            kind: "DaskJob".to_owned(),
-            uid: "job-uid".to_owned(),
-            controller: Some(true),
-            ..OwnerReference::default()
-        };
-        Arc::make_mut(&mut snapshot.cluster).metadata.owner_references = Some(vec![owner]);
-        snapshot.runner = runner.map(Arc::new);
-        snapshot
-    }
 
     fn found(snapshot: &ClusterSnapshot, obstacle: Option<&Obstacle>) -> Option<(String, String)> {
         let empty = DaskClusterStatus::default();
@@ -96,6 +83,8 @@ mod tests {
             found(&of_job(Some(runner(RunnerPhase::Pending))), None),
             Some(expected("False", "Starting"))
         );
+        let gated = RunnerRecord { gated: true, ..runner(RunnerPhase::Pending) };
+        assert_eq!(found(&of_job(Some(gated)), None), Some(expected("False", "WaitingForScheduler")));
         assert_eq!(
             found(&of_job(Some(runner(RunnerPhase::Running))), None),
             Some(expected("True", "AllReady"))

@@ -7,35 +7,38 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::build::{port_named, scheduler_address};
-use super::{incarnation, updating};
+use super::build::{dashboard_port, scheduler_address};
+use super::plan::{Part, PartObstacle};
+use super::{incarnation, scheduler_exit, service, updating};
 use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::counts::group_counts;
+use crate::pods::dashboard;
+use crate::pods::invocation::{Role, main_container};
 use crate::scheduler_link::{LinkView, reachability};
 
 /// What a check found: the condition's status, reason and message.
 pub(super) type Finding = (Option<bool>, Reason, String);
 
-/// The status that describes `snapshot`. `obstacle` is what keeps the operator from making what is missing.
+/// The status that describes `snapshot`. `obstacles` keep the operator from making what is missing.
 #[must_use]
 pub fn status(
     snapshot: &ClusterSnapshot,
     link: &LinkView,
-    obstacle: Option<&Obstacle>,
+    obstacles: &[PartObstacle],
     previous: &DaskClusterStatus,
     now: Timestamp,
 ) -> DaskClusterStatus {
     let cluster = &snapshot.cluster;
     let groups: Vec<_> = snapshot.groups.iter().map(group_counts).collect();
-    let ready: i32 = groups.iter().map(|group| group.ready).sum();
-    let desired: i32 = groups.iter().map(|group| group.desired).sum();
+    let ready = groups.iter().map(|group| group.ready).fold(0, i32::saturating_add);
+    let desired = groups.iter().map(|group| group.desired).fold(0, i32::saturating_add);
     let default_name = format!("{}-default", cluster.name_any());
     let default = groups.iter().find(|group| group.name == default_name);
 
-    let scheduler = scheduler_finding(snapshot, obstacle);
-    let workers = workers_finding(snapshot, ready, desired);
+    let scheduler = scheduler_finding(snapshot, link, obstacles);
+    let workers = workers_finding(snapshot, obstacles, ready, desired);
     let summary = summary_finding(&scheduler, &workers);
     let time = Time(now);
     let reachable = reachable_finding(snapshot, link, previous);
@@ -46,15 +49,16 @@ pub fn status(
         .set(ConditionType::SchedulerReachable, reachable.0, reachable.1, &reachable.2)
         .set(ConditionType::WorkersReady, workers.0, workers.1, &workers.2)
         .set(ConditionType::Updating, updating.0, updating.1, &updating.2);
-    if let Some((status, reason, message)) = incarnation::finding(previous, link) {
+    if let Some((status, reason, message)) = incarnation::finding(previous, link, snapshot) {
         conditions = conditions.set(ConditionType::SchedulerLostState, status, reason, &message);
     }
 
     DaskClusterStatus {
-        phase: Some(phase(snapshot, obstacle, previous.phase)),
+        phase: Some(phase(snapshot, obstacles, previous.phase)),
         conditions: conditions.build(),
         observed_generation: cluster.metadata.generation,
-        replicas: default.map_or(0, |group| group.pending + group.starting + group.ready),
+        replicas: default
+            .map_or(0, |group| group.pending.saturating_add(group.starting).saturating_add(group.ready)),
         ready_replicas: default.map_or(0, |group| group.ready),
         ready: Some(format!("{ready}/{desired}")),
         selector: default_selector(&cluster.name_any()),
@@ -66,10 +70,10 @@ pub fn status(
 /// The phase, in dask-kubernetes' meaning. `Running` is never left: clients would take the cluster for broken.
 fn phase(
     snapshot: &ClusterSnapshot,
-    obstacle: Option<&Obstacle>,
+    obstacles: &[PartObstacle],
     previous: Option<ClusterPhase>,
 ) -> ClusterPhase {
-    if obstacle.is_some_and(|obstacle| obstacle.reason == Reason::InvalidName) {
+    if obstacles.iter().any(|obstacle| obstacle.obstacle.reason == Reason::InvalidName) {
         return ClusterPhase::Error;
     }
     let service = snapshot.service.as_deref().filter(|service| belongs(service, snapshot));
@@ -81,7 +85,7 @@ fn phase(
     }
 }
 
-fn belongs(service: &ServiceRecord, snapshot: &ClusterSnapshot) -> bool {
+pub(super) fn belongs(service: &ServiceRecord, snapshot: &ClusterSnapshot) -> bool {
     service.owner_uid.as_deref() == snapshot.cluster.metadata.uid.as_deref()
 }
 
@@ -90,29 +94,43 @@ fn awaits_load_balancer(service: &ServiceRecord) -> bool {
 }
 
 /// The scheduler pod that counts: the newest that is not on its way out.
-fn scheduler_pod(snapshot: &ClusterSnapshot) -> Option<&PodRecord> {
+pub(super) fn scheduler_pod(snapshot: &ClusterSnapshot) -> Option<&PodRecord> {
     snapshot.scheduler_pods.iter().map(AsRef::as_ref).rfind(|pod| pod.state != PodState::Terminating)
 }
 
-fn scheduler_finding(snapshot: &ClusterSnapshot, obstacle: Option<&Obstacle>) -> Finding {
-    let checks = [standing_obstacle, pod_problem, replica_failure, load_balancer, pod_progress];
-    checks
-        .iter()
-        .find_map(|check| check(snapshot, obstacle))
+fn scheduler_finding(snapshot: &ClusterSnapshot, link: &LinkView, obstacles: &[PartObstacle]) -> Finding {
+    let in_the_way = |part| match part {
+        Part::Cluster | Part::Service | Part::Deployment => true,
+        // Of the ConfigMap the condition ModulesReady tells: pods run without it.
+        Part::ConfigMap | Part::DefaultGroup => false,
+    };
+    obstacle_finding(obstacles.iter().filter(|obstacle| in_the_way(obstacle.part)))
+        .or_else(|| pod_problem(snapshot))
+        .or_else(|| replica_failure(snapshot))
+        .or_else(|| load_balancer(snapshot))
+        .or_else(|| service::finding(snapshot, link))
+        .or_else(|| pod_progress(snapshot))
         .unwrap_or_else(|| (Some(true), Reason::AllReady, "the scheduler is ready".to_owned()))
 }
 
-fn standing_obstacle(_: &ClusterSnapshot, obstacle: Option<&Obstacle>) -> Option<Finding> {
-    obstacle.map(|obstacle| (Some(false), obstacle.reason, obstacle.message.clone()))
+/// The reason of the first obstacle, and the words of all.
+fn obstacle_finding<'a>(obstacles: impl Iterator<Item = &'a PartObstacle>) -> Option<Finding> {
+    let obstacles: Vec<&Obstacle> = obstacles.map(|obstacle| &obstacle.obstacle).collect();
+    let first = obstacles.first()?;
+    let messages: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.message.as_str()).collect();
+    Some((Some(false), first.reason, messages.join("; ")))
 }
 
-fn pod_problem(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Finding> {
+fn pod_problem(snapshot: &ClusterSnapshot) -> Option<Finding> {
     let pod = scheduler_pod(snapshot).filter(|pod| pod.state != PodState::Ready)?;
+    if let Some(message) = scheduler_exit::message(snapshot) {
+        return Some((Some(false), Reason::SchedulerExited, message));
+    }
     pod.problem.as_ref().map(|problem| (Some(false), problem.reason, problem.message.clone()))
 }
 
 /// The Deployment cannot make its pod; its message is the API server's.
-fn replica_failure(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Finding> {
+fn replica_failure(snapshot: &ClusterSnapshot) -> Option<Finding> {
     if scheduler_pod(snapshot).is_some() {
         return None;
     }
@@ -122,13 +140,13 @@ fn replica_failure(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<F
     Some((Some(false), reason, format!("the scheduler's pod cannot be created: {message}")))
 }
 
-fn load_balancer(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Finding> {
+fn load_balancer(snapshot: &ClusterSnapshot) -> Option<Finding> {
     let service = snapshot.service.as_deref().filter(|service| awaits_load_balancer(service))?;
     let message = format!("Service \"{}\" has no load balancer address yet", service.name);
     Some((Some(false), Reason::WaitingForLoadBalancer, message))
 }
 
-fn pod_progress(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Finding> {
+fn pod_progress(snapshot: &ClusterSnapshot) -> Option<Finding> {
     match scheduler_pod(snapshot) {
         None => Some((Some(false), Reason::Starting, "the scheduler's pod is being created".to_owned())),
         Some(pod) if pod.state == PodState::Ready => None,
@@ -137,7 +155,16 @@ fn pod_progress(snapshot: &ClusterSnapshot, _: Option<&Obstacle>) -> Option<Find
 }
 
 /// What the groups say of their workers: the first problem, or how far they are.
-fn workers_finding(snapshot: &ClusterSnapshot, ready: i32, desired: i32) -> Finding {
+fn workers_finding(
+    snapshot: &ClusterSnapshot,
+    obstacles: &[PartObstacle],
+    ready: i32,
+    desired: i32,
+) -> Finding {
+    let default_group = obstacles.iter().filter(|obstacle| obstacle.part == Part::DefaultGroup);
+    if let Some(finding) = obstacle_finding(default_group) {
+        return finding;
+    }
     let type_: &str = ConditionType::WorkersReady.into();
     for members in &snapshot.groups {
         let conditions = members.group.status.iter().flat_map(|status| &status.conditions);
@@ -194,11 +221,12 @@ fn scheduler_status(
 ) -> SchedulerStatus {
     let (id, started_at) = incarnation::identity(previous, link);
     let address = scheduler_address(&snapshot.cluster);
-    let service = &snapshot.cluster.spec.scheduler.service;
+    let containers = &snapshot.cluster.spec.scheduler.spec.containers;
     let pod = scheduler_pod(snapshot);
     SchedulerStatus {
         address: Some(address.to_string()),
-        dashboard: port_named(service, &["http-dashboard", "dashboard"]).map(|port| address.dashboard(port)),
+        dashboard: dashboard_port(&snapshot.cluster.spec.scheduler)
+            .map(|port| dashboard::url(&address, port, main_container(containers, Role::Scheduler))),
         pod: pod.map(|pod| pod.name.to_string()),
         restarts: pod.map_or(0, |pod| pod.restarts),
         id,

@@ -10,7 +10,7 @@ use crate::scheduler_link::testing::sample;
 use crate::scheduler_link::{LinkFailure, Sample};
 
 fn of(snapshot: &ClusterSnapshot) -> DaskClusterStatus {
-    status(snapshot, &LinkView::default(), None, &DaskClusterStatus::default(), at(0))
+    status(snapshot, &LinkView::default(), &[], &DaskClusterStatus::default(), at(0))
 }
 
 fn condition<'a>(status: &'a DaskClusterStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
@@ -59,14 +59,9 @@ fn a_foreign_service_does_not_make_it_running() {
 
 #[test]
 fn a_bad_name_is_an_error() {
-    let obstacle = Obstacle::new(Reason::InvalidName, "bad name");
-    let status = status(
-        &new(cluster("a.b")),
-        &LinkView::default(),
-        Some(&obstacle),
-        &DaskClusterStatus::default(),
-        at(0),
-    );
+    let obstacle = PartObstacle::new(Part::Cluster, Obstacle::new(Reason::InvalidName, "bad name"));
+    let status =
+        status(&new(cluster("a.b")), &LinkView::default(), &[obstacle], &DaskClusterStatus::default(), at(0));
     assert_eq!(status.phase, Some(ClusterPhase::Error));
     assert_eq!(condition(&status, "Ready"), ("False", "InvalidName", "bad name"));
     assert_eq!(status.selector, None);
@@ -151,7 +146,7 @@ fn transition_times_move_only_on_change_and_foreign_conditions_stay() {
     let mut previous = of(&made(PodState::Starting));
     let foreign = Condition { type_: "Mine".into(), ..previous.conditions[0].clone() };
     previous.conditions.push(foreign.clone());
-    let next = status(&made(PodState::Ready), &LinkView::default(), None, &previous, at(60));
+    let next = status(&made(PodState::Ready), &LinkView::default(), &[], &previous, at(60));
     let time = |status: &DaskClusterStatus, type_: &str| {
         status.conditions.iter().find(|c| c.type_ == type_).unwrap().last_transition_time.0
     };
@@ -172,7 +167,7 @@ proptest! {
         }
         snapshot.scheduler_pods.truncate(pods);
         let previous = DaskClusterStatus { phase: Some(ClusterPhase::Running), ..Default::default() };
-        prop_assert_eq!(status(&snapshot, &LinkView::default(), None, &previous, at(0)).phase, Some(ClusterPhase::Running));
+        prop_assert_eq!(status(&snapshot, &LinkView::default(), &[], &previous, at(0)).phase, Some(ClusterPhase::Running));
     }
 }
 
@@ -185,7 +180,7 @@ fn answering() -> LinkView {
 #[test]
 fn a_scheduler_that_answers_is_named() {
     let snapshot = made(PodState::Ready);
-    let status = status(&snapshot, &answering(), None, &DaskClusterStatus::default(), at(9));
+    let status = status(&snapshot, &answering(), &[], &DaskClusterStatus::default(), at(9));
     assert_eq!(condition(&status, "SchedulerReachable").1, "StandardOperations");
     let scheduler = status.scheduler.unwrap();
     assert_eq!(scheduler.id.as_deref(), Some("Scheduler-1"));
@@ -195,18 +190,18 @@ fn a_scheduler_that_answers_is_named() {
 #[test]
 fn a_later_round_changes_nothing() {
     let snapshot = made(PodState::Ready);
-    let before = status(&snapshot, &answering(), None, &DaskClusterStatus::default(), at(9));
+    let before = status(&snapshot, &answering(), &[], &DaskClusterStatus::default(), at(9));
     let mut later = answering();
     let sample = Arc::make_mut(later.sample.as_mut().unwrap());
     (sample.taken, sample.workers, sample.queued) = (at(99), 7, Some(3));
-    assert_eq!(status(&snapshot, &later, None, &before, at(99)), before);
+    assert_eq!(status(&snapshot, &later, &[], &before, at(99)), before);
 }
 
 #[test]
 fn what_was_known_stands_until_the_operator_has_asked() {
     let snapshot = made(PodState::Ready);
-    let before = status(&snapshot, &answering(), None, &DaskClusterStatus::default(), at(9));
-    assert_eq!(status(&snapshot, &LinkView::default(), None, &before, at(60)), before);
+    let before = status(&snapshot, &answering(), &[], &DaskClusterStatus::default(), at(9));
+    assert_eq!(status(&snapshot, &LinkView::default(), &[], &before, at(60)), before);
 }
 
 #[test]
@@ -216,8 +211,28 @@ fn a_scheduler_out_of_reach_does_not_make_the_cluster_unready() {
     let failure =
         LinkFailure { reason: Reason::SchedulerUnreachable, message: "no answer".to_owned(), since: at(0) };
     let link = LinkView { failure: Some(failure), ..answering() };
-    let status = status(&snapshot, &link, None, &DaskClusterStatus::default(), at(9));
+    let status = status(&snapshot, &link, &[], &DaskClusterStatus::default(), at(9));
     assert_eq!(condition(&status, "SchedulerReachable"), ("False", "SchedulerUnreachable", "no answer"));
     assert_eq!(condition(&status, "Ready").0, "True");
     assert_eq!(status.scheduler.unwrap().id.as_deref(), Some("Scheduler-1"), "it may still be the same");
+}
+
+#[test]
+fn obstacles_are_told_where_they_belong_and_all_of_them() {
+    let obstacle = |part, words: &str| PartObstacle::new(part, Obstacle::new(Reason::Forbidden, words));
+    let told = |obstacles: &[PartObstacle]| {
+        let mut snapshot = made(PodState::Ready);
+        workers(&mut snapshot, &[PodState::Ready, PodState::Ready]);
+        let status = status(&snapshot, &LinkView::default(), obstacles, &DaskClusterStatus::default(), at(0));
+        let of = |type_| condition(&status, type_).2.to_owned();
+        (of("SchedulerReady"), of("WorkersReady"))
+    };
+    let group = obstacle(Part::DefaultGroup, "no group");
+    let (scheduler, workers) = told(std::slice::from_ref(&group));
+    assert_eq!((scheduler.as_str(), workers.as_str()), ("the scheduler is ready", "no group"));
+    let all = [obstacle(Part::Service, "no service"), obstacle(Part::Deployment, "no deployment"), group];
+    let (scheduler, workers) = told(&all);
+    assert_eq!((scheduler.as_str(), workers.as_str()), ("no service; no deployment", "no group"));
+    let modules = [obstacle(Part::ConfigMap, "no modules")];
+    assert_eq!(told(&modules).0, "the scheduler is ready", "it runs with what it has");
 }

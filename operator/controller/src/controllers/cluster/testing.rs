@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
 use super::{build, updating};
-use crate::cluster_cache::records::{DeploymentRecord, PodProblem, PodRecord, PodState, ServiceRecord};
+use crate::cluster_cache::records::{
+    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerRecord, ServiceRecord, Startup,
+};
 use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 use crate::pods::telemetry;
 
@@ -21,7 +24,13 @@ pub(crate) fn cluster(name: &str) -> DaskCluster {
         "metadata": {"name": name, "namespace": "ns", "uid": "cluster-uid", "generation": 1},
         "spec": {
             "scheduler": {
-                "spec": {"containers": [{"name": "scheduler", "image": "dask", "args": ["dask-scheduler"]}]},
+                "spec": {"containers": [{
+                    "name": "scheduler", "image": "dask", "args": ["dask-scheduler"],
+                    "ports": [
+                        {"name": "tcp-comm", "containerPort": 8786},
+                        {"name": "http-dashboard", "containerPort": 8787},
+                    ],
+                }]},
                 "service": {
                     "type": "ClusterIP",
                     "selector": {"dask.org/cluster-name": name, "dask.org/component": "scheduler"},
@@ -48,6 +57,7 @@ pub(crate) fn new(cluster: DaskCluster) -> ClusterSnapshot {
         default_group: None,
         has_autoscaler: false,
         runner: None,
+        job_generation: None,
     }
 }
 
@@ -57,6 +67,7 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
     let name = "simple".parse().unwrap();
     let mut group = build::default_group(&cluster, &name);
     group.metadata.uid = Some("group-uid".into());
+    group.metadata.resource_version = Some("8".into());
     ClusterSnapshot {
         service: Some(Arc::new(service(&cluster))),
         deployment: Some(Arc::new(deployment())),
@@ -65,8 +76,23 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         default_group: Some(Arc::new(group)),
         has_autoscaler: false,
         runner: None,
+        job_generation: None,
         cluster: Arc::new(cluster),
     }
+}
+
+/// The cluster of a job, all of whose objects exist, with this runner.
+pub(crate) fn of_job(runner: Option<RunnerRecord>) -> ClusterSnapshot {
+    let mut snapshot = made(PodState::Ready);
+    let owner = OwnerReference {
+        kind: "DaskJob".to_owned(),
+        uid: "job-uid".to_owned(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    };
+    Arc::make_mut(&mut snapshot.cluster).metadata.owner_references = Some(vec![owner]);
+    snapshot.runner = runner.map(Arc::new);
+    snapshot
 }
 
 pub(crate) fn service(cluster: &DaskCluster) -> ServiceRecord {
@@ -89,11 +115,13 @@ pub(crate) fn deployment() -> DeploymentRecord {
         owner_uid: Some("cluster-uid".into()),
         terminating: false,
         template_hash: updating::scheduler_hash(&cluster("simple")),
+        module_command: None,
         telemetry: Some(telemetry::modules_digest().to_owned()),
         worker: false,
         replicas: 1,
         recreates: true,
         replica_failure: None,
+        pod_labels: None,
     }
 }
 
@@ -109,6 +137,7 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         drain: None,
         node: None,
         ip: None,
+        other_ips: Box::default(),
         running: state == PodState::Ready,
         created: at(0),
         state,
@@ -116,7 +145,19 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         problem: None,
         restarts: 0,
         last_termination: None,
+        startup: Startup::default(),
     }
+}
+
+/// All objects exist; the scheduler had ended by itself and was started again.
+pub(crate) fn exited(scheduler: PodState) -> ClusterSnapshot {
+    let mut snapshot = made(scheduler);
+    let end = PodProblem {
+        reason: Reason::WorkerExited,
+        message: "container \"scheduler\" ended with exit code 0 and was restarted".into(),
+    };
+    Arc::make_mut(&mut snapshot.scheduler_pods[0]).last_termination = Some(Box::new(end));
+    snapshot
 }
 
 pub(crate) fn troubled(reason: Reason) -> PodRecord {

@@ -1,17 +1,15 @@
 //! Whether running pods are those of the templates, and when an edit restarts the scheduler. Pure.
 
 use dask_operator_api::{ConditionType, DaskCluster, Reason, SchedulerUpdate};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::idle::says_idle;
 use super::status::Finding;
 use crate::cluster_cache::records::DeploymentRecord;
-use crate::cluster_cache::snapshot::ClusterSnapshot;
+use crate::cluster_cache::snapshot::{ClusterSnapshot, job_was_edited};
 use crate::digest;
-use crate::scheduler_link::{Idleness, LinkView};
-
-/// An answer of the scheduler that is older than this says nothing about now.
-const FRESH: SignedDuration = SignedDuration::from_secs(15);
+use crate::scheduler_link::LinkView;
 
 /// Digest of the scheduler's pod template, as the user wrote it: what the operator adds does not count, so that
 /// another release of the operator restarts nothing.
@@ -34,10 +32,7 @@ pub(super) fn may_restart(snapshot: &ClusterSnapshot, link: &LinkView, now: Time
     match cluster.spec.update_policy().scheduler() {
         SchedulerUpdate::Never => false,
         SchedulerUpdate::Always => true,
-        SchedulerUpdate::WhenIdle => link.sample.as_deref().is_some_and(|sample| {
-            let fresh = now.duration_since(sample.taken) <= FRESH && link.failure.is_none();
-            fresh && matches!(sample.idleness, Idleness::Since(_))
-        }),
+        SchedulerUpdate::WhenIdle => says_idle(link, now).is_some(),
     }
 }
 
@@ -46,7 +41,8 @@ pub(super) fn finding(snapshot: &ClusterSnapshot) -> Finding {
     let groups = groups(snapshot);
     let replacing = groups.iter().find(|finding| finding.0 == Some(true));
     let scheduler = scheduler(snapshot);
-    replacing.or(scheduler.as_ref()).or(groups.first()).cloned().unwrap_or_else(|| {
+    let job = job(snapshot);
+    replacing.or(scheduler.as_ref()).or(job.as_ref()).or(groups.first()).cloned().unwrap_or_else(|| {
         (Some(false), Reason::UpToDate, "all pods are of the current templates".to_owned())
     })
 }
@@ -65,6 +61,21 @@ fn scheduler(snapshot: &ClusterSnapshot) -> Option<Finding> {
     };
     let message = format!("the scheduler is of an older template; {rest}");
     Some((Some(waits), Reason::SchedulerOutdated, message))
+}
+
+/// The job's program may have begun with what was made first, so an edit reaches neither cluster nor runner.
+fn job(snapshot: &ClusterSnapshot) -> Option<Finding> {
+    let name = snapshot.cluster.name_any();
+    job_was_edited(&snapshot.cluster, snapshot.job_generation)
+        .then(|| (Some(false), Reason::EditIgnored, edit_ignored(&name)))
+}
+
+/// What to say of the job with this name when it was edited too late.
+pub(crate) fn edit_ignored(name: &str) -> String {
+    format!(
+        "DaskJob \"{name}\" was edited after its cluster had been made, which changes neither cluster nor runner; edit \
+         DaskCluster \"{name}\", or delete the job and create it again"
+    )
 }
 
 /// What groups say of outdated workers.

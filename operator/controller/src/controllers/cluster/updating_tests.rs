@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::cluster::testing::{at, made};
-use crate::scheduler_link::{LinkFailure, Sample, testing};
+use crate::scheduler_link::{Idleness, LinkFailure, Sample, testing};
 
 fn policy(scheduler: SchedulerUpdate) -> UpdatePolicy {
     UpdatePolicy { scheduler: Some(scheduler), ..UpdatePolicy::default() }
@@ -22,8 +22,8 @@ fn edited(scheduler: SchedulerUpdate) -> ClusterSnapshot {
     snapshot
 }
 
-fn heard(idleness: Idleness, taken: i64) -> LinkView {
-    testing::heard(Sample { taken: at(taken), idleness, ..testing::sample("one") })
+fn heard(idleness: Idleness, asked: i64) -> LinkView {
+    testing::heard(Sample { asked: at(asked), taken: at(100), idleness, ..testing::sample("one") })
 }
 
 fn unreachable() -> LinkView {
@@ -37,7 +37,7 @@ fn unreachable() -> LinkView {
 #[case::idle(SchedulerUpdate::WhenIdle, heard(Idleness::Since(at(50)), 99), true)]
 #[case::busy(SchedulerUpdate::WhenIdle, heard(Idleness::Busy, 99), false)]
 #[case::unknown(SchedulerUpdate::WhenIdle, heard(Idleness::Unknown, 99), false)]
-#[case::heard_long_ago(SchedulerUpdate::WhenIdle, heard(Idleness::Since(at(50)), 80), false)]
+#[case::asked_some_time_ago(SchedulerUpdate::WhenIdle, heard(Idleness::Since(at(50)), 96), false)]
 #[case::unreachable(SchedulerUpdate::WhenIdle, unreachable(), false)]
 #[case::never_heard(SchedulerUpdate::WhenIdle, LinkView::default(), false)]
 fn the_policy_says_when_a_scheduler_may_be_restarted(
@@ -99,4 +99,18 @@ fn workers_that_are_being_replaced_come_first(
     let (status, reason, message) = finding(&snapshot);
     assert_eq!((status, reason), expected);
     assert_eq!(message.contains("group \"simple-default\": words"), reason == Reason::TemplateChanged);
+}
+
+#[test]
+fn an_edit_of_the_clusters_job_is_told_to_have_no_effect() {
+    let mut snapshot = made(PodState::Ready);
+    snapshot.job_generation = Some(2);
+    assert_eq!(finding(&snapshot).1, Reason::UpToDate, "it is not known what it was made from");
+    let annotation = [("kubernetes.dask.org/job-generation".to_owned(), "1".to_owned())];
+    Arc::make_mut(&mut snapshot.cluster).metadata.annotations = Some(annotation.into());
+    let (status, reason, message) = finding(&snapshot);
+    assert_eq!((status, reason), (Some(false), Reason::EditIgnored));
+    assert!(message.contains("DaskJob \"simple\"") && message.contains("create it again"), "{message}");
+    snapshot.job_generation = Some(1);
+    assert_eq!(finding(&snapshot).1, Reason::UpToDate);
 }

@@ -1,14 +1,17 @@
 //! What a person is told about the workers of a group, besides its conditions.
 
-use dask_operator_api::Reason;
+use dask_operator_api::{ConditionType, DaskWorkerGroup, DaskWorkerGroupStatus, Reason};
 use tracing::info;
 
 use super::decide::GroupPlan;
+use super::misfits::Misfit;
+use super::progress::SizeChange;
 use super::removal::{Cause, Removal};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
+use crate::controllers::obstacle::{Obstacle, Purpose};
 
 /// Tells what was done.
 pub(super) fn announce(ctx: &Context, snapshot: &GroupSnapshot, plan: &GroupPlan) {
@@ -30,12 +33,77 @@ enum Departure {
     TooMany,
     Outdated,
     Stranded,
+    Fenced,
+    Misfit(Misfit),
 }
 
-/// Tells of changes of size, but not of the first filling of a group: every cluster starts with one.
+/// Tells of each obstacle once. The change of condition `WorkersReady` tells of the one that it is about; `next` is the
+/// status that is about to be written, `None` if none can be.
+pub(super) fn announce_obstacles(
+    ctx: &Context,
+    group: &DaskWorkerGroup,
+    before: &DaskWorkerGroupStatus,
+    next: Option<&DaskWorkerGroupStatus>,
+    obstacles: &[(Purpose, Obstacle)],
+) {
+    let untold = ctx.group_obstacles.untold(&ObjectKey::of(group), &group.metadata, obstacles);
+    let told = next.and_then(|next| new_reason(before, next));
+    for (_, Obstacle { reason, message }) in untold {
+        if reason.is_problem() && told.as_deref() != Some(reason.into()) {
+            ctx.announce(group, &Announcement { reason, message, warning: true });
+        }
+    }
+}
+
+/// The reason of condition `WorkersReady` if it is another one than before.
+fn new_reason(before: &DaskWorkerGroupStatus, next: &DaskWorkerGroupStatus) -> Option<String> {
+    let type_: &str = ConditionType::WorkersReady.into();
+    let reason = |status: &DaskWorkerGroupStatus| {
+        let mut conditions = status.conditions.iter();
+        conditions.find(|condition| condition.type_ == type_).map(|condition| condition.reason.clone())
+    };
+    reason(next).filter(|new| reason(before).as_ref() != Some(new))
+}
+
+/// Names of the workers that go only because there are too many.
+pub(super) fn too_many<'a>(
+    snapshot: &'a GroupSnapshot,
+    plan: &'a GroupPlan,
+) -> impl Iterator<Item = &'a str> {
+    let gone = plan.remove.iter().filter(|removal| departure_of(removal, snapshot) == Departure::TooMany);
+    gone.map(|removal| removal.name.as_str())
+}
+
+/// Whether nobody is about to go, but those whom something keeps that a condition tells of.
+pub(super) fn is_settled(plan: &GroupPlan) -> bool {
+    let kept =
+        |reason| matches!(reason, Reason::DrainRefused | Reason::DrainTimedOut | Reason::WorkerProtected);
+    plan.obstacle.is_none() && plan.shrinking.as_ref().is_none_or(|finding| kept(finding.reason))
+}
+
+/// What a person is told of a change of size when it is over: once, however many steps it took, and of a replacement
+/// nothing, which is told when the old worker goes.
+pub(super) fn size_news(change: &SizeChange, wanted: i32) -> Vec<Announcement> {
+    let mut news = Vec::new();
+    let mut tell = |reason, message| news.push(Announcement { reason, message, warning: false });
+    if change.removed > 0 {
+        let names: Vec<&str> = change.names.iter().map(String::as_str).collect();
+        let more = if change.removed > names.len() { ", …" } else { "" };
+        let (count, names) = (workers(change.removed), names.join(", "));
+        tell(Reason::ScaledDown, format!("removed {count} to reach {wanted}: {names}{more}"));
+    }
+    if change.created > 0 && change.growth > 0 {
+        tell(Reason::ScaledUp, format!("created {} to reach {wanted}", workers(change.created)));
+    }
+    news
+}
+
+fn workers(count: usize) -> String {
+    if count == 1 { "1 worker".to_owned() } else { format!("{count} workers") }
+}
+
+/// What is told of single workers.
 fn news(snapshot: &GroupSnapshot, plan: &GroupPlan) -> Vec<Announcement> {
-    let group = &snapshot.members.group;
-    let desired = group.spec.worker.replicas;
     let mut news = Vec::new();
     let mut tell = |reason: Reason, message: String| {
         news.push(Announcement { reason, message, warning: reason.is_problem() });
@@ -64,26 +132,37 @@ fn news(snapshot: &GroupSnapshot, plan: &GroupPlan) -> Vec<Announcement> {
     let stranded = names(Departure::Stranded);
     if !stranded.is_empty() {
         let message = format!(
-            "replaced {} workers that did not join the restarted scheduler: {}",
-            stranded.len(),
+            "replaced {} that did not join the restarted scheduler: {}",
+            workers(stranded.len()),
             listed(&stranded)
         );
         tell(Reason::WorkerStranded, message);
     }
+    let fenced = names(Departure::Fenced);
+    if !fenced.is_empty() {
+        let message = format!(
+            "replaced {} that got no tasks any more, retired before: {}",
+            workers(fenced.len()),
+            listed(&fenced)
+        );
+        tell(Reason::WorkerReplaced, message);
+    }
+    for misfit in [Misfit::CommandMissing, Misfit::ModulesMissing] {
+        let names = names(Departure::Misfit(misfit));
+        if !names.is_empty() {
+            let (reason, message) = misfit.told(&snapshot.members.group.spec.worker.spec, &listed(&names));
+            tell(reason, message);
+        }
+    }
     let outdated = names(Departure::Outdated);
     if !outdated.is_empty() {
         let message =
-            format!("replaced {} workers of an older template: {}", outdated.len(), listed(&outdated));
+            format!("replaced {} of an older template: {}", workers(outdated.len()), listed(&outdated));
         tell(Reason::WorkerReplaced, message);
     }
-    let (excess, failed) = (names(Departure::TooMany), names(Departure::Failed));
-    if !excess.is_empty() {
-        let message = format!("removed {} workers to reach {desired}: {}", excess.len(), listed(&excess));
-        tell(Reason::ScaledDown, message);
-    } else if !failed.is_empty() {
-        tell(Reason::WorkerReplaced, format!("replaced {} failed workers", failed.len()));
-    } else if plan.remove.is_empty() && !plan.create.is_empty() && group.status.is_some() {
-        tell(Reason::ScaledUp, format!("created {} workers to reach {desired}", plan.create.len()));
+    let failed = names(Departure::Failed);
+    if !failed.is_empty() {
+        tell(Reason::WorkerReplaced, format!("replaced {} that had failed", workers(failed.len())));
     }
     news
 }
@@ -92,7 +171,9 @@ fn departure_of(removal: &Removal, snapshot: &GroupSnapshot) -> Departure {
     let pod = snapshot.members.workers.iter().find(|pod| *pod.uid == *removal.uid);
     match (&removal.cause, pod.and_then(|pod| pod.drain.as_ref()).map(|intent| intent.reason)) {
         (Cause::Failed, _) => Departure::Failed,
-        (Cause::Stranded, _) => Departure::Stranded,
+        (_, Some(Reason::WorkerStranded)) => Departure::Stranded,
+        (_, Some(Reason::WorkerReplaced)) => Departure::Fenced,
+        (Cause::Misfit(misfit), _) => Departure::Misfit(*misfit),
         (Cause::Outdated, _) | (_, Some(Reason::TemplateChanged)) => Departure::Outdated,
         _ => Departure::TooMany,
     }
@@ -105,77 +186,5 @@ fn listed(names: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use dask_operator_api::DrainIntent;
-
-    use super::*;
-    use crate::cluster_cache::records::{PodRecord, PodState};
-    use crate::controllers::group::removal::{Marking, Object};
-    use crate::controllers::group::testing::{at, running, snapshot, worker};
-
-    fn removal(ordinal: i64, cause: Cause) -> Removal {
-        Removal {
-            object: Object::Pod,
-            name: format!("w-{ordinal}"),
-            uid: format!("uid-{ordinal}"),
-            version: None,
-            cause,
-        }
-    }
-
-    fn told(snapshot: &GroupSnapshot, plan: &GroupPlan) -> Vec<(Reason, String)> {
-        news(snapshot, plan).into_iter().map(|news| (news.reason, news.message)).collect()
-    }
-
-    #[test]
-    fn every_departure_has_its_reason() {
-        let intent = DrainIntent { reason: Reason::TemplateChanged, since: at(0) };
-        let outdated = Arc::new(PodRecord { drain: Some(Box::new(intent)), ..running(4) });
-        let snapshot = snapshot(2, vec![outdated]);
-        let plan = GroupPlan {
-            remove: vec![
-                removal(1, Cause::Drained),
-                removal(2, Cause::Stranded),
-                removal(3, Cause::Outdated),
-                removal(4, Cause::Drained),
-            ],
-            create: vec![9],
-            ..GroupPlan::default()
-        };
-        assert_eq!(
-            told(&snapshot, &plan),
-            [
-                (
-                    Reason::WorkerStranded,
-                    "replaced 1 workers that did not join the restarted scheduler: w-2".to_owned()
-                ),
-                (Reason::WorkerReplaced, "replaced 2 workers of an older template: w-3, w-4".to_owned()),
-                (Reason::ScaledDown, "removed 1 workers to reach 2: w-1".to_owned()),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_replacement_is_no_growth() {
-        let intent = DrainIntent { reason: Reason::TemplateChanged, since: at(0) };
-        let mut snapshot = snapshot(1, vec![worker(1, PodState::Ready)]);
-        Arc::make_mut(&mut snapshot.members.group).status =
-            Some(dask_operator_api::DaskWorkerGroupStatus::default());
-        let mark = vec![Marking { pod: worker(1, PodState::Ready), reason: intent.reason }];
-        let plan = GroupPlan { mark, ..GroupPlan::default() };
-        assert_eq!(told(&snapshot, &plan)[0].0, Reason::TemplateChanged);
-        let plan = GroupPlan { create: vec![2], ..GroupPlan::default() };
-        assert_eq!(told(&snapshot, &plan), [(Reason::ScaledUp, "created 1 workers to reach 1".to_owned())]);
-        assert_eq!(told(&snapshot, &GroupPlan::default()), []);
-    }
-
-    #[test]
-    fn what_is_lost_is_a_warning() {
-        let plan =
-            GroupPlan { remove: vec![removal(1, Cause::Forced("all".to_owned()))], ..GroupPlan::default() };
-        let news = news(&snapshot(0, vec![]), &plan);
-        assert!(news[0].warning && news[0].message.contains("not drained in time"), "{news:?}");
-    }
-}
+#[path = "announce_tests.rs"]
+mod tests;

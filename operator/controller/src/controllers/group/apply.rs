@@ -1,11 +1,11 @@
 //! Carrying out the plan for a group.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use dask_operator_api::labels::DRAIN;
 use dask_operator_api::{DaskWorkerGroup, DrainIntent};
-use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,50 +15,76 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::build::WorkerTemplate;
-use super::creations::in_growing_numbers;
-use super::decide::GroupPlan;
+use super::decide::Wish;
+use super::paced::{LONGEST, Outcome, Pace, Written, paced};
 use super::relabel::Relabel;
 use super::removal::{Marking, Object, Removal};
 use crate::cluster_cache::records::PodRecord;
 use crate::cluster_cache::{ObjectKey, WirePod};
 use crate::context::Context;
-use crate::controllers::obstacle::Obstacle;
-use crate::controllers::reconcile::{ReconcileError, refusal};
 use crate::writer::{Creation, Lane, WriteError};
 
 /// Makes the group a child of its cluster.
-pub(super) async fn adopt(ctx: &Context, key: &ObjectKey, plan: &GroupPlan) -> Result<(), WriteError> {
-    if let Some(patch) = &plan.adoption {
-        ctx.writer.merge_patch::<DaskWorkerGroup>(key, patch, Lane::Urgent).await?;
+pub(super) async fn adopt(ctx: &Context, key: &ObjectKey, patch: &Value) -> Outcome {
+    let adopted = ctx.writer.merge_patch::<DaskWorkerGroup>(key, patch, Lane::Urgent).await;
+    if let Ok(group) = &adopted {
+        ctx.cache.created_group(group);
         info!(group = %key, "worker group adopted by its cluster");
     }
-    Ok(())
+    Outcome::of(match adopted {
+        // The group itself is gone: nothing else makes sense.
+        Err(error @ WriteError::NotFound { .. }) => Err(error),
+        adopted => unless_changed(adopted.map(drop)),
+    })
 }
 
-/// Creates the planned workers; returns how many, and what the API server refused.
-pub(super) async fn create(
-    ctx: &Context,
-    key: &ObjectKey,
-    template: &WorkerTemplate,
-    ordinals: &[i64],
-) -> Result<(usize, Option<Obstacle>), ReconcileError> {
-    let create = |ordinal| create_one(ctx, key, template, ordinal);
-    let outcome = in_growing_numbers(ordinals.to_vec(), create).await;
-    let refused = outcome.failure.map(refusal).transpose()?;
-    Ok((outcome.done, refused))
+/// The creation of a group's workers.
+#[derive(Debug)]
+pub(super) struct Creations<'a> {
+    /// The group.
+    pub(super) key: &'a ObjectKey,
+    /// Its UID.
+    pub(super) uid: &'a str,
+    /// What the workers are made from.
+    pub(super) template: &'a WorkerTemplate,
+    /// Their ordinals.
+    pub(super) ordinals: &'a [i64],
+    /// What they were planned for.
+    pub(super) wish: Wish,
 }
 
+/// Creates the planned workers, as far as it gets before others have their turn.
+pub(super) async fn create(ctx: &Context, creations: &Creations<'_>) -> Outcome {
+    // A batch of the administrator's size is not cut, since the next one comes after a pause.
+    let time = ctx.settings.worker_allocation().batch_size.map_or(LONGEST, |_| Duration::MAX);
+    let succeeded = ctx.progress.in_a_row(creations.key, creations.uid);
+    let pace = Pace::of_creations(succeeded, at_a_time(ctx), time);
+    let items = creations.ordinals.iter().copied().enumerate();
+    paced(items, pace, |(earlier, ordinal)| create_one(ctx, creations, earlier, ordinal)).await
+}
+
+/// Creates one worker, unless it is not wanted any more when the turn of its call has come.
 async fn create_one(
     ctx: &Context,
-    key: &ObjectKey,
-    template: &WorkerTemplate,
+    creations: &Creations<'_>,
+    earlier: usize,
     ordinal: i64,
-) -> Result<(), WriteError> {
+) -> Result<Written, WriteError> {
+    let Creations { key, uid, template, wish, .. } = creations;
     let worker = key.sibling(template.name(ordinal));
-    match ctx.writer.create_pod(&worker, template.pod(ordinal), Lane::Bulk).await {
-        Ok(Creation::Created(pod)) => ctx.cache.created_pod(&pod),
+    let body = || {
+        let (group, cluster) = ctx.cache.group_and_cluster(key)?;
+        if !wish.stands(&group, cluster.as_deref(), earlier) {
+            return None;
+        }
+        ctx.ordinals.give(key, uid, &[ordinal]);
+        Some(template.pod(ordinal))
+    };
+    match ctx.writer.create_pod_if(&worker, Lane::Bulk, body).await {
+        Ok(None) => return Ok(Written::CalledOff),
+        Ok(Some(Creation::Created(pod))) => ctx.cache.created_pod(&pod),
         // An earlier try whose reply was lost had succeeded.
-        Ok(Creation::AlreadyExists) => {
+        Ok(Some(Creation::AlreadyExists)) => {
             let pod: WirePod = ctx.writer.get(&worker, Lane::Urgent).await?;
             ctx.cache.created_pod(&pod);
         }
@@ -70,49 +96,35 @@ async fn create_one(
         }
     }
     ctx.cache.answered(key, ordinal);
-    Ok(())
+    Ok(Written::Done)
 }
 
-/// Writes the intent to drain onto these pods; returns whether one of them has changed meanwhile, so that it has to be
-/// decided again.
-pub(super) async fn mark(
-    ctx: &Context,
-    namespace: &str,
-    markings: &[Marking],
-    now: Timestamp,
-) -> Result<bool, WriteError> {
-    let marks = markings.iter().map(|marking| async {
+/// Writes the intent to drain onto these pods.
+pub(super) async fn mark(ctx: &Context, namespace: &str, markings: &[Marking], now: Timestamp) -> Outcome {
+    paced(markings, Pace::of_workers(at_a_time(ctx)), |marking| async move {
         let intent = DrainIntent { reason: marking.reason, since: now }.to_annotation()?;
         annotate(ctx, namespace, &marking.pod, &json!(intent)).await
-    });
-    any_changed(marks).await
+    })
+    .await
 }
 
-/// Gives these pods their labels and annotations; returns as [`mark`].
-pub(super) async fn relabel(
-    ctx: &Context,
-    namespace: &str,
-    relabels: &[Relabel],
-) -> Result<bool, WriteError> {
-    let patches = relabels.iter().map(|relabel| async {
-        let key = ObjectKey::new(namespace, &*relabel.pod.name);
-        let patched = ctx.writer.merge_patch::<WirePod>(&key, &relabel.patch, Lane::Bulk).await;
+/// Takes the intent to drain off these pods.
+pub(super) async fn unmark(ctx: &Context, namespace: &str, pods: &[Arc<PodRecord>]) -> Outcome {
+    let pace = Pace::of_workers(at_a_time(ctx));
+    paced(pods, pace, |pod| annotate(ctx, namespace, pod, &Value::Null)).await
+}
+
+/// Gives these pods their labels and annotations.
+pub(super) async fn relabel(ctx: &Context, namespace: &str, relabel: &Relabel) -> Outcome {
+    paced(&relabel.pods, Pace::of_workers(at_a_time(ctx)), |pod| async move {
+        let key = ObjectKey::new(namespace, &*pod.name);
+        let patched = ctx.writer.merge_patch::<WirePod>(&key, &relabel.patch(pod), Lane::Bulk).await;
         if let Ok(pod) = &patched {
             ctx.cache.created_pod(pod);
         }
         unless_changed(patched.map(drop))
-    });
-    any_changed(patches).await
-}
-
-/// Takes the intent to drain off these pods; returns as [`mark`].
-pub(super) async fn unmark(
-    ctx: &Context,
-    namespace: &str,
-    pods: &[Arc<PodRecord>],
-) -> Result<bool, WriteError> {
-    let marks = pods.iter().map(|pod| annotate(ctx, namespace, pod, &Value::Null));
-    any_changed(marks).await
+    })
+    .await
 }
 
 async fn annotate(
@@ -120,7 +132,7 @@ async fn annotate(
     namespace: &str,
     pod: &PodRecord,
     value: &Value,
-) -> Result<bool, WriteError> {
+) -> Result<Written, WriteError> {
     let key = ObjectKey::new(namespace, &*pod.name);
     let patch = json!({"metadata": {
         "uid": &*pod.uid, "resourceVersion": pod.resource_version.to_string(), "annotations": {DRAIN: value},
@@ -132,49 +144,36 @@ async fn annotate(
     unless_changed(patched.map(drop))
 }
 
-/// What became of deletions.
-#[derive(Debug, Default)]
-pub(super) struct Removed {
-    /// Names of those that are still there: changed since they were read, or refused.
-    pub(super) kept: HashSet<String>,
-    /// The first failure.
-    pub(super) failure: Option<WriteError>,
-}
-
-/// Deletes these workers, each only if it is still the object, and the version, that was meant.
-pub(super) async fn remove(ctx: &Context, namespace: &str, removals: &[Removal]) -> Removed {
-    let deletions = removals.iter().map(|removal| async {
-        let key = ObjectKey::new(namespace, removal.name.as_str());
-        let deleted = match removal.object {
-            Object::Pod => delete::<Pod>(ctx, &key, removal).await,
-            Object::Deployment => delete::<Deployment>(ctx, &key, removal).await,
-        };
-        if deleted.is_ok() {
-            match removal.object {
-                Object::Pod => ctx.cache.deleted_pod(namespace, &removal.name, &removal.uid),
-                Object::Deployment => ctx.cache.deleted_deployment(namespace, &removal.name, &removal.uid),
+/// Deletes these workers, each only if it is still the object, and the version, that was meant; adds the names of those
+/// that were deleted to `removed`.
+pub(super) async fn remove(
+    ctx: &Context,
+    namespace: &str,
+    removals: &[Removal],
+    removed: &mut HashSet<String>,
+) -> Outcome {
+    let removed = Mutex::new(removed);
+    paced(removals, Pace::of_workers(at_a_time(ctx)), |removal| {
+        let removed = &removed;
+        async move {
+            let key = ObjectKey::new(namespace, removal.name.as_str());
+            let deleted = match removal.object {
+                Object::Pod => delete::<Pod>(ctx, &key, removal).await,
+                Object::Deployment => delete::<Deployment>(ctx, &key, removal).await,
+            };
+            if deleted.is_ok() {
+                match removal.object {
+                    Object::Pod => ctx.cache.deleted_pod(namespace, &removal.name, &removal.uid),
+                    Object::Deployment => {
+                        ctx.cache.deleted_deployment(namespace, &removal.name, &removal.uid);
+                    }
+                }
+                removed.lock().unwrap_or_else(PoisonError::into_inner).insert(removal.name.clone());
             }
+            unless_changed(deleted)
         }
-        unless_changed(deleted)
-    });
-    let mut outcome = Removed::default();
-    for (removal, changed) in removals.iter().zip(join_all(deletions).await) {
-        match changed {
-            Ok(false) => continue,
-            Ok(true) => {}
-            Err(error) => drop(outcome.failure.get_or_insert(error)),
-        }
-        outcome.kept.insert(removal.name.clone());
-    }
-    outcome
-}
-
-/// Whether any of these found its object changed. Waits for all, also when one fails: a worker that cannot be written
-/// to holds up no other.
-async fn any_changed(
-    writes: impl IntoIterator<Item = impl Future<Output = Result<bool, WriteError>>>,
-) -> Result<bool, WriteError> {
-    join_all(writes).await.into_iter().try_fold(false, |any, changed| Ok(any | changed?))
+    })
+    .await
 }
 
 async fn delete<K>(ctx: &Context, key: &ObjectKey, removal: &Removal) -> Result<(), WriteError>
@@ -188,11 +187,16 @@ where
     deletion.map(drop)
 }
 
+/// How many writes of one kind are under way for one group: no more than calls there can be.
+fn at_a_time(ctx: &Context) -> usize {
+    ctx.settings.max_in_flight.into()
+}
+
 /// Whether the object had changed, or gone, since it was read: no failure, but to be decided again.
-fn unless_changed(result: Result<(), WriteError>) -> Result<bool, WriteError> {
+fn unless_changed(result: Result<(), WriteError>) -> Result<Written, WriteError> {
     match result {
-        Ok(()) => Ok(false),
-        Err(WriteError::Conflict { .. } | WriteError::NotFound { .. }) => Ok(true),
+        Ok(()) => Ok(Written::Done),
+        Err(WriteError::Conflict { .. } | WriteError::NotFound { .. }) => Ok(Written::Changed),
         Err(error) => Err(error),
     }
 }

@@ -6,8 +6,9 @@ use kube::ResourceExt;
 
 use crate::controllers::cluster::build::scheduler_address;
 use crate::digest;
-use crate::pods::telemetry::{self, Telemetry};
-use crate::pods::{env, metadata, probes};
+use crate::pods::form::{self, PodForm};
+use crate::pods::invocation::Role;
+use crate::pods::{env, metadata, probes, telemetry};
 
 /// The JSON of a group's worker pods, with places for what differs between them.
 #[derive(Clone, Debug)]
@@ -28,23 +29,40 @@ impl WorkerTemplate {
         group: &DaskWorkerGroup,
         group_name: &GroupName,
         cluster: &DaskCluster,
-        telemetry: Telemetry,
+        form: PodForm,
     ) -> Result<Self, serde_json::Error> {
         let group_uid = group.uid().unwrap_or_default();
         let name_mark = format!("worker-name-of-{group_uid}");
         let ordinal_mark = format!("worker-ordinal-of-{group_uid}");
         let mut spec = group.spec.worker.spec.clone();
+        if let Some(image) = form.lacking {
+            form::use_module(&mut spec, Role::Worker, image);
+        }
         probes::add_to_worker(&mut spec);
         env::append(&mut spec, &env::of_worker(&name_mark, &scheduler_address(cluster)));
-        if telemetry.is_on() {
+        if form.telemetry.is_on() {
             telemetry::add_to_worker(&mut spec, &cluster.name_any());
         }
         let mut metadata = metadata::of_worker(group, cluster, &name_mark, &ordinal_mark);
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.insert(labels::TEMPLATE_HASH.to_owned(), template_hash(group)?);
+        if let Some(image) = form.lacking {
+            annotations.insert(labels::MODULE_COMMAND.to_owned(), image.to_annotation());
+        }
         let pod = Pod { metadata, spec: Some(spec), status: None };
         let json = serde_json::to_string(&pod)?;
         Ok(Self { json, name_mark, ordinal_mark, group: group_name.clone(), group_uid })
+    }
+
+    /// The same workers, which count as having the labels and annotations of digest `counted` instead of those that
+    /// they have, of digest `own`.
+    #[must_use]
+    pub(super) fn counted_as(self, own: &str, counted: &str) -> Self {
+        if own == counted {
+            return self;
+        }
+        let annotation = |digest: &str| format!("\"{}\":\"{digest}\"", labels::METADATA_HASH);
+        Self { json: self.json.replace(&annotation(own), &annotation(counted)), ..self }
     }
 
     /// Name of the worker with this ordinal.
@@ -76,10 +94,12 @@ mod tests {
 
     use super::*;
     use crate::controllers::group::testing::{cluster, group};
+    use crate::pods::form::Image;
+    use crate::pods::telemetry::Telemetry;
 
     fn pod(group: &DaskWorkerGroup, ordinal: i64) -> (WorkerTemplate, serde_json::Value) {
         let name: GroupName = group.name_any().parse().unwrap();
-        let template = WorkerTemplate::new(group, &name, &cluster(), Telemetry::On).unwrap();
+        let template = WorkerTemplate::new(group, &name, &cluster(), PodForm::default()).unwrap();
         let pod = serde_json::from_slice(&template.pod(ordinal)).unwrap();
         (template, pod)
     }
@@ -153,7 +173,8 @@ mod tests {
         assert_ne!(hash(&one), hash(&other));
         let name: GroupName = one.name_any().parse().unwrap();
         let digests = [Telemetry::On, Telemetry::Off].map(|telemetry| {
-            let template = WorkerTemplate::new(&one, &name, &cluster(), telemetry).unwrap();
+            let form = PodForm { telemetry, lacking: Some(Image::new("dask")) };
+            let template = WorkerTemplate::new(&one, &name, &cluster(), form).unwrap();
             let pod: serde_json::Value = serde_json::from_slice(&template.pod(1)).unwrap();
             pod["metadata"]["annotations"][labels::TEMPLATE_HASH].clone()
         });
@@ -162,9 +183,44 @@ mod tests {
     }
 
     #[test]
+    fn workers_can_count_as_having_other_labels() {
+        let (template, pod) = pod(&group(3), 7);
+        let own = pod["metadata"]["annotations"][labels::METADATA_HASH].as_str().unwrap().to_owned();
+        let counted = template.clone().counted_as(&own, "earlier");
+        let mut expected = pod;
+        expected["metadata"]["annotations"][labels::METADATA_HASH] = json!("earlier");
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&counted.pod(7)).unwrap(), expected);
+        assert_eq!(template.clone().counted_as(&own, &own).pod(7), template.pod(7));
+    }
+
+    #[test]
     fn a_restart_policy_is_honoured() {
         let mut group = group(1);
         group.spec.worker.spec.restart_policy = Some("Never".to_owned());
         assert_eq!(pod(&group, 1).1["spec"]["restartPolicy"], "Never");
+    }
+
+    #[test]
+    fn a_worker_whose_image_lacks_the_command_runs_the_module() {
+        let form = PodForm { lacking: Some(Image::new("dask")), ..PodForm::default() };
+        let name: GroupName = group(1).name_any().parse().unwrap();
+        let template = WorkerTemplate::new(&group(1), &name, &cluster(), form).unwrap();
+        let pod: serde_json::Value = serde_json::from_slice(&template.pod(1)).unwrap();
+        assert_eq!(
+            pod["spec"]["containers"][0]["args"],
+            json!([
+                "python",
+                "-m",
+                "distributed.cli.dask_worker",
+                "--name",
+                "$(DASK_WORKER_NAME)",
+                "--preload",
+                "/etc/dask-operator/dask_operator_worker.py",
+                "--preload-nanny",
+                "/etc/dask-operator/dask_operator_worker.py",
+            ])
+        );
+        let annotation = &pod["metadata"]["annotations"][labels::MODULE_COMMAND];
+        assert_eq!(*annotation, json!(Image::new("dask").to_annotation()));
     }
 }

@@ -2,8 +2,10 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
+use crate::cluster_cache::records::Startup;
 use crate::controllers::group::removal::{Cause, Object};
 use crate::controllers::group::testing::{self, at, cluster, failed, marked, record, running, worker};
+use crate::pods::form::Image;
 use crate::scheduler_link::LinkFailure;
 
 const UNLIMITED: WorkerAllocation = WorkerAllocation { batch_size: None, delay: Duration::ZERO };
@@ -27,7 +29,15 @@ fn gone() -> LinkView {
 }
 
 fn inputs<'a>(status: &'a DaskWorkerGroupStatus, link: &'a LinkView) -> Inputs<'a> {
-    Inputs { template_hash: "", status, link, standing: None, allocation: UNLIMITED, settling: None }
+    Inputs {
+        template_hash: "",
+        status,
+        link,
+        standing: None,
+        allocation: UNLIMITED,
+        settling: None,
+        inherited: None,
+    }
 }
 
 fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnapshot {
@@ -42,7 +52,7 @@ fn names(plan: &GroupPlan) -> Vec<&str> {
 #[test]
 fn an_empty_group_is_filled() {
     let plan = plan(&snapshot(3, vec![]));
-    assert_eq!(plan, GroupPlan { create: vec![1, 2, 3], ..GroupPlan::default() });
+    assert_eq!(plan, GroupPlan { create: vec![1, 2, 3], missing: 3, ..GroupPlan::default() });
 }
 
 #[rstest]
@@ -117,9 +127,97 @@ fn too_many_workers_shrink_to_the_number() {
     assert_eq!(plan.create, [0; 0]);
 }
 
+#[rstest]
+#[case(-1)]
+#[case(i32::MIN)]
+#[case(100_001)]
+#[case(2_000_000_000)]
+fn a_number_that_cannot_be_meant_changes_nothing(#[case] replicas: i32) {
+    let workers = vec![worker(1, PodState::Ready), failed(2, Reason::PodFailed, at(99))];
+    let plan = plan(&snapshot(replicas, workers));
+    assert_eq!((plan.create.len(), plan.remove.len(), plan.mark.len(), plan.missing), (0, 0, 0, 0));
+    let obstacle = plan.obstacle.unwrap();
+    assert_eq!(obstacle.reason, Reason::InvalidReplicas);
+    for words in ["spec.worker.replicas", &replicas.to_string(), "from 0 to 100000", "kubectl scale"] {
+        assert!(obstacle.message.contains(words), "{words}: {}", obstacle.message);
+    }
+}
+
 #[test]
-fn a_negative_number_is_none() {
-    assert_eq!(names(&plan(&snapshot(-1, vec![worker(1, PodState::Ready)]))), ["w-1"]);
+fn many_workers_are_planned_a_few_at_a_time() {
+    let plan = plan(&snapshot(100_000, vec![]));
+    assert_eq!((plan.create.len(), plan.missing), (MOST_PLANNED, 100_000));
+    assert_eq!((plan.obstacle, plan.requeue_after), (None, None));
+}
+
+#[rstest]
+#[case::in_the_status(i64::MAX, None)]
+#[case::on_a_pod(0, Some(i64::MAX))]
+#[case::below_zero(i64::MIN, Some(-5))]
+fn an_ordinal_that_somebody_else_wrote_is_not_believed(#[case] status: i64, #[case] pod: Option<i64>) {
+    let strange = PodRecord { ordinal: pod, ..record(1, PodState::Ready) };
+    let snapshot = snapshot(3, vec![std::sync::Arc::new(strange)]);
+    let status = DaskWorkerGroupStatus { highest_ordinal: status, ..DaskWorkerGroupStatus::default() };
+    assert_eq!(plan_at(&snapshot, &status, at(100)).create, [1, 2]);
+}
+
+#[test]
+fn a_creation_is_called_off_when_it_is_not_wanted_any_more() {
+    let snapshot = snapshot(10, vec![worker(1, PodState::Ready), worker(2, PodState::Ready)]);
+    let (wish, cluster) = (Wish::of(&snapshot, &plan(&snapshot)), cluster());
+    let stands = |change: fn(&mut DaskWorkerGroup), earlier| {
+        let mut group = testing::group(10);
+        change(&mut group);
+        wish.stands(&group, Some(&cluster), earlier)
+    };
+    assert!(stands(|_| {}, 0) && stands(|_| {}, 7));
+    assert!(!stands(|_| {}, 8), "two are there");
+    assert!(stands(|group| group.spec.worker.replicas = 5, 2));
+    assert!(!stands(|group| group.spec.worker.replicas = 5, 3));
+    assert!(!stands(|group| group.spec.worker.replicas = 0, 0));
+    assert!(!stands(|group| group.spec.worker.replicas = 2_000_000_000, 0));
+    let time = || Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    let group = testing::group(10);
+    let (mut going, mut other) = (group.clone(), group.clone());
+    going.metadata.deletion_timestamp = time();
+    other.metadata.uid = Some("another".to_owned());
+    assert!(!wish.stands(&going, Some(&cluster), 0) && !wish.stands(&other, Some(&cluster), 0));
+    let (mut going, mut other) = (cluster.clone(), cluster.clone());
+    going.metadata.deletion_timestamp = time();
+    other.metadata.uid = Some("another".to_owned());
+    assert!(!wish.stands(&group, Some(&going), 0) && !wish.stands(&group, Some(&other), 0));
+    assert!(!wish.stands(&group, None, 0), "it is gone");
+}
+
+#[test]
+fn a_clock_that_goes_back_holds_nothing_up() {
+    let allocation = WorkerAllocation { batch_size: Some(2), delay: Duration::from_secs(5) };
+    let (status, link) = (DaskWorkerGroupStatus::default(), gone());
+    let workers = vec![worker(1, PodState::Pending)];
+    let inputs = Inputs { allocation, ..inputs(&status, &link) };
+    assert_eq!(
+        decide(&snapshot(5, workers.clone()), &inputs, at(-30)).create.len(),
+        0,
+        "clocks differ a little"
+    );
+    assert_eq!(decide(&snapshot(5, workers), &inputs, at(-3_600)).create, [2, 3]);
+    let mut new = GroupSnapshot { scheduler_pods: vec![], ..snapshot(3, vec![]) };
+    let created = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(3_600));
+    std::sync::Arc::make_mut(&mut new.members.group).metadata.creation_timestamp = Some(created);
+    assert_eq!(plan_at(&new, &status, at(0)).silence, None);
+}
+
+#[test]
+fn an_owner_of_another_api_is_no_cluster_of_ours() {
+    let mut snapshot = snapshot(1, vec![]);
+    let owner = serde_json::json!([{
+        "apiVersion": "other.example.org/v1", "kind": "DaskCluster", "name": "simple", "uid": "other",
+    }]);
+    let group = std::sync::Arc::make_mut(&mut snapshot.members.group);
+    group.metadata.owner_references = serde_json::from_value(owner).unwrap();
+    let plan = plan(&snapshot);
+    assert_eq!((plan.obstacle, plan.create), (None, vec![1]));
+    assert!(plan.adoption.is_some());
 }
 
 fn removal(name: &str, uid: &str, cause: Cause) -> Removal {
@@ -305,4 +403,28 @@ proptest! {
         let ordinals: std::collections::BTreeSet<_> = workers.iter().map(|w| w.ordinal).collect();
         prop_assert_eq!(ordinals.len(), workers.len());
     }
+}
+
+/// A worker that ended because its image lacks the command.
+fn lacking(ordinal: i64, state: PodState) -> Arc<PodRecord> {
+    let startup = Startup { command_missing: Some(Image::new("dask")), ..Startup::default() };
+    Arc::new(PodRecord { startup, ..record(ordinal, state) })
+}
+
+#[test]
+fn workers_that_lack_their_command_are_replaced_at_once_and_say_nothing_of_the_template() {
+    for state in [PodState::Starting, PodState::Failed] {
+        let snapshot = snapshot(3, vec![lacking(1, state), lacking(2, state), worker(3, PodState::Ready)]);
+        let plan = plan(&snapshot);
+        assert_eq!(names(&plan), ["w-1", "w-2"]);
+        assert_eq!(plan.create, [4, 5]);
+        assert_eq!(plan.failures, None);
+    }
+}
+
+#[test]
+fn a_worker_that_lacks_its_command_and_is_one_too_many_goes_once() {
+    let plan = plan(&snapshot(1, vec![lacking(1, PodState::Starting), worker(2, PodState::Ready)]));
+    assert_eq!(plan.remove.len(), 1);
+    assert!(plan.create.is_empty() && plan.mark.is_empty());
 }

@@ -1,5 +1,6 @@
 //! Failed workers and how soon they are replaced.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use dask_operator_api::{Reason, WorkerFailures};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::misfits;
 use crate::cluster_cache::records::{PodRecord, PodState};
 
 /// A worker that lived this long did not fail because of its template; and a group without failures for this
@@ -16,6 +18,8 @@ const QUIET: Duration = Duration::from_mins(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// Longest pause, the kubelet's own.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// Most names of failed pods in the record: the status has to fit into a request, and 100,000 names would not.
+const MOST_NAMES: usize = 500;
 
 /// Whether a failure says something of the template, so that the replacement would fail alike.
 ///
@@ -35,21 +39,30 @@ pub(super) fn observe(
     workers: &[Arc<PodRecord>],
     now: Timestamp,
 ) -> Option<WorkerFailures> {
-    // A worker that was to go ends as it should.
-    let failed =
-        || workers.iter().filter(|worker| worker.state == PodState::Failed && worker.drain.is_none());
+    // A worker that was to go ends as it should; one whose replacement is made otherwise says nothing of that one.
+    let counts = |worker: &PodRecord| worker.drain.is_none() && !misfits::lacks_command(worker);
+    let failed = || workers.iter().filter(|worker| worker.state == PodState::Failed && counts(worker));
+    let named: HashSet<&str> =
+        previous.iter().flat_map(|previous| &previous.pods).map(String::as_str).collect();
+    // Where not all names fit, those that were there before count as counted.
+    let earlier = previous.filter(|previous| previous.pods.len() >= MOST_NAMES);
     let counted = |worker: &PodRecord| {
-        previous.is_some_and(|previous| previous.pods.iter().any(|name| **name == *worker.name))
+        named.contains(&*worker.name) || earlier.is_some_and(|previous| worker.created < previous.last_time.0)
     };
     let Some(last) = failed().filter(|worker| !counted(worker)).max_by_key(|worker| worker.ordinal) else {
         let mut unchanged = previous?.clone();
-        unchanged.pods.retain(|name| failed().any(|worker| **name == *worker.name));
+        unchanged.pods = names(failed());
+        // No pause is longer than this: the clock went back, or another one wrote the time.
+        let longest = pause(unchanged.consecutive);
+        if Duration::try_from(unchanged.retry_after.0 - now).is_ok_and(|wait| wait > longest) {
+            (unchanged.last_time, unchanged.retry_after) = (Time(now), Time(now + longest));
+        }
         return Some(unchanged);
     };
     let slow = failed().any(|worker| !counted(worker) && slows_down(worker, now));
     let recent = previous.filter(|previous| !is_quiet(previous, now));
     let before = recent.map_or(0, |previous| previous.consecutive);
-    let consecutive = before + i32::from(slow);
+    let consecutive = before.max(0).saturating_add(i32::from(slow));
     let retry_after = match recent {
         Some(recent) if !slow => recent.retry_after.clone(),
         _ => Time(now + pause(consecutive)),
@@ -60,7 +73,7 @@ pub(super) fn observe(
     );
     Some(WorkerFailures {
         consecutive,
-        pods: failed().map(|worker| worker.name.to_string()).collect(),
+        pods: names(failed()),
         last_reason: reason.to_string(),
         last_message: message,
         last_time: Time(now),
@@ -68,12 +81,16 @@ pub(super) fn observe(
     })
 }
 
+fn names<'a>(workers: impl Iterator<Item = &'a Arc<PodRecord>>) -> Vec<String> {
+    workers.take(MOST_NAMES).map(|worker| worker.name.to_string()).collect()
+}
+
 fn is_quiet(previous: &WorkerFailures, now: Timestamp) -> bool {
     Duration::try_from(now - previous.retry_after.0).is_ok_and(|since| since >= QUIET)
 }
 
 fn pause(consecutive: i32) -> Duration {
-    match u32::try_from(consecutive - 2) {
+    match u32::try_from(consecutive.saturating_sub(2)) {
         Ok(doublings) => FIRST_PAUSE.saturating_mul(1 << doublings.min(10)).min(LONGEST_PAUSE),
         Err(_) => Duration::ZERO,
     }
@@ -139,6 +156,41 @@ mod tests {
         let later = at(11 + 600);
         let third = observe(Some(&second), &[failed(3, Reason::PodFailed, later)], later).unwrap();
         assert_eq!(third.consecutive, 1);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_stretches_no_pause() {
+        let mut record = observe(None, &[failed(1, Reason::PodFailed, at(0))], at(0)).unwrap();
+        record.consecutive = 4;
+        record.retry_after = Time(at(40));
+        let failed = [failed(1, Reason::PodFailed, at(0))];
+        assert_eq!(observe(Some(&record), &failed, at(0)).unwrap(), record);
+        let back = at(-7_200);
+        let after = observe(Some(&record), &failed, back).unwrap();
+        assert_eq!((after.retry_after.0 - back).get_seconds(), 40, "the pause that four failures have");
+        assert_eq!(observe(Some(&after), &failed, at(-7_190)).unwrap(), after, "it is written once");
+    }
+
+    #[test]
+    fn a_record_is_small_however_many_fail_and_none_counts_twice() {
+        let workers: Vec<_> = (1..=20_000).map(|ordinal| failed(ordinal, Reason::PodFailed, at(0))).collect();
+        let first = observe(None, &workers, at(5)).unwrap();
+        assert_eq!((first.consecutive, first.pods.len()), (1, MOST_NAMES));
+        let second = observe(Some(&first), &workers[100..], at(6)).unwrap();
+        assert_eq!((second.consecutive, second.pods.len()), (1, MOST_NAMES));
+        let last = observe(Some(&second), &workers[19_990..], at(7)).unwrap();
+        assert_eq!((last.consecutive, last.pods.len()), (1, 10));
+    }
+
+    #[test]
+    fn a_record_that_somebody_wrote_does_no_harm() {
+        let workers = [failed(1, Reason::PodFailed, at(0))];
+        let good = observe(None, &workers, at(0)).unwrap();
+        for consecutive in [i32::MIN, -1, i32::MAX] {
+            let bad = WorkerFailures { consecutive, pods: vec![], ..good.clone() };
+            let next = observe(Some(&bad), &workers, at(1)).unwrap();
+            assert!((next.retry_after.0 - at(1)).get_seconds() <= 300, "{consecutive}: {next:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dask_operator_api::Reason;
 
+use super::misfits::Misfit;
 use crate::cluster_cache::records::PodRecord;
 
 /// A worker to delete.
@@ -43,8 +44,8 @@ pub enum Cause {
     SchedulerGone,
     /// It is of an older template, and nothing of it runs.
     Outdated,
-    /// It did not join the scheduler that took the place of its own.
-    Stranded,
+    /// It cannot start, and its replacement is made otherwise.
+    Misfit(Misfit),
     /// Its time to drain has run out; what is lost, in words.
     Forced(String),
 }

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dask_operator_api::{DrainTimeoutAction, Reason, UpdatePolicy};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::kept;
+use super::known::{Known, fresh_members, fresh_sample};
 use super::removal::{Cause, Finding, Marking, Removal};
 use super::unit::{Standing, Unit, units};
 use crate::cluster_cache::records::PodRecord;
 use crate::cluster_cache::snapshot::GroupMembers;
-use crate::scheduler_link::{DrainProgress, LinkView, Members, Sample};
+use crate::scheduler_link::{DrainProgress, LinkView};
 
-/// An answer of the scheduler that is older than this is asked for again before it is acted on.
-const FRESH: SignedDuration = SignedDuration::from_secs(30);
 /// How soon to look again while the scheduler is waited for, should its news not wake anybody.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -26,7 +26,7 @@ const POLL: Duration = Duration::from_secs(1);
 pub struct Situation<'a> {
     /// The group and its workers.
     pub members: &'a GroupMembers,
-    /// Pods labelled as scheduler of the cluster.
+    /// Pods of the cluster's scheduler.
     pub scheduler_pods: &'a [Arc<PodRecord>],
     /// What is known from the scheduler.
     pub link: &'a LinkView,
@@ -60,6 +60,8 @@ pub struct Shrink {
 struct Leaving<'a> {
     unit: Unit<'a>,
     progress: Option<&'a DrainProgress>,
+    /// Why it is not known what it holds, in words.
+    unknown: Option<String>,
     timed_out: bool,
 }
 
@@ -114,20 +116,23 @@ impl<'a> Situation<'a> {
     /// Deletes the marked workers that can go; returns the others.
     fn go_on(&self, marked: Vec<Unit<'a>>, result: &mut Shrink) -> Vec<Leaving<'a>> {
         let sample = self.link.sample.as_deref();
+        let members = fresh_members(self.link, self.now);
         let mut leaving = Vec::new();
         for unit in marked {
             let timed_out = unit.marked_since().is_some_and(|since| self.is_over(since));
             if unit.is_idle() {
                 result.remove.push(unit.removal(Cause::Idle, true));
-            } else if self.fresh_sample().is_some_and(|sample| unit.is_drained(sample)) {
+            } else if fresh_sample(self.link, self.now).is_some_and(|sample| unit.is_drained(sample)) {
                 result.remove.push(unit.removal(Cause::Drained, false));
-            } else if self.scheduler_is_gone() {
+            } else if matches!(self.known(), Known::NoScheduler) {
                 result.remove.push(unit.removal(Cause::SchedulerGone, false));
             } else if timed_out && self.policy.drain_timeout_action() == DrainTimeoutAction::Delete {
-                let loss = unit.loss(self.fresh_members());
+                let loss = unit.loss(members);
                 result.remove.push(unit.removal(Cause::Forced(loss), false));
             } else {
-                leaving.push(Leaving { progress: unit.progress(sample), unit, timed_out });
+                let unknown = members.filter(|members| unit.is_unknown(members));
+                let unknown = unknown.map(|members| kept::unknown(unit.name(), members));
+                leaving.push(Leaving { progress: unit.progress(sample), unit, unknown, timed_out });
             }
         }
         leaving
@@ -144,15 +149,19 @@ impl<'a> Situation<'a> {
         if excess == 0 {
             return choice;
         }
-        if self.scheduler_is_gone() {
-            running.sort_by_cached_key(Unit::order);
-            let gone = running.iter().take(excess);
-            result.remove.extend(gone.map(|unit| unit.removal(Cause::SchedulerGone, false)));
-            return choice;
-        }
-        let Some(members) = self.fresh_members() else {
-            choice.unranked = excess.min(running.len());
-            return choice;
+        let members = match self.known() {
+            Known::NoScheduler => {
+                running.sort_by_cached_key(Unit::order);
+                let gone = running.iter().take(excess);
+                result.remove.extend(gone.map(|unit| unit.removal(Cause::SchedulerGone, false)));
+                return choice;
+            }
+            // A worker that is newer than the list may be the cheapest; the next list tells.
+            Known::Members(members) if !running.iter().any(|unit| unit.is_newer_than(members)) => members,
+            Known::Members(_) | Known::Nothing(_) => {
+                choice.unranked = excess.min(running.len());
+                return choice;
+            }
         };
         running.sort_by_cached_key(|unit| (!unit.is_partly_marked(), unit.standing(members), unit.order()));
         let (protected, ranked): (Vec<_>, Vec<_>) =
@@ -164,34 +173,17 @@ impl<'a> Situation<'a> {
         }
         if ranked.len() < excess {
             choice.protected = protected.iter().map(|unit| unit.name().to_owned()).collect();
-            choice.protected.sort_unstable();
             choice.opaque = opaque.iter().map(|unit| unit.name().to_owned()).collect();
         }
         choice
     }
 
+    fn known(&self) -> Known<'a> {
+        Known::of(self.link, self.scheduler_pods, self.now)
+    }
+
     fn is_over(&self, since: Timestamp) -> bool {
         Duration::try_from(self.now - since).is_ok_and(|passed| passed >= self.policy.drain_timeout())
-    }
-
-    fn is_fresh(&self, taken: Timestamp) -> bool {
-        self.now.duration_since(taken) <= FRESH
-    }
-
-    fn fresh_sample(&self) -> Option<&'a Sample> {
-        self.link.sample.as_deref().filter(|sample| self.is_fresh(sample.taken))
-    }
-
-    fn fresh_members(&self) -> Option<&'a Members> {
-        let sample = self.fresh_sample().filter(|_| self.link.failure.is_none())?;
-        let members = sample.members.as_deref()?;
-        members.taken.is_none_or(|taken| self.is_fresh(taken)).then_some(members)
-    }
-
-    /// Whether no scheduler runs that could know of anything on the workers.
-    fn scheduler_is_gone(&self) -> bool {
-        let unasked = self.link.failure.as_ref().is_some_and(|f| f.reason == Reason::SchedulerNotRunning);
-        unasked && self.scheduler_pods.iter().all(|pod| !pod.running)
     }
 
     /// The most important of what is going on.
@@ -213,16 +205,12 @@ impl<'a> Situation<'a> {
         if let Some(refused) = leaving.iter().find(|worker| worker.refusal().is_some()) {
             return Some(Finding::new(Reason::DrainRefused, others(refused.words())));
         }
-        if let Some(name) = choice.protected.first() {
-            let message = format!(
-                "worker \"{name}\" is kept: it takes part in a shuffle or runs a task that left the pool, and goes when \
-                 that is over{}",
-                match choice.protected.len() {
-                    1 => String::new(),
-                    count => format!("; so are {} more", count - 1),
-                }
-            );
-            return Some(Finding::new(Reason::WorkerProtected, message));
+        let protected: Vec<&str> = choice.protected.iter().map(String::as_str).collect();
+        if let Some(finding) = kept::protected(&protected) {
+            return Some(finding);
+        }
+        if let Some(words) = leaving.iter().find_map(|worker| worker.unknown.clone()) {
+            return Some(Finding::new(Reason::DrainUnconfirmed, others(words)));
         }
         if let Some(name) = choice.opaque.first() {
             let message = format!(
@@ -232,12 +220,7 @@ impl<'a> Situation<'a> {
         }
         let waiting = choice.unranked + draining;
         if let Some(failure) = self.link.failure.as_ref().filter(|_| waiting > 0) {
-            let message = format!(
-                "{}; {waiting} workers are to go and are kept until the scheduler confirms that nothing is lost with them; \
-                 if it is lost for good, delete its pod",
-                failure.message
-            );
-            return Some(Finding::new(Reason::DrainUnconfirmed, message));
+            return Some(kept::unanswered(failure, waiting));
         }
         if let Some(first) = leaving.iter().min_by_key(|worker| worker.unit.name()) {
             return Some(Finding::new(Reason::Draining, others(first.words())));
@@ -258,18 +241,25 @@ impl<'a> Situation<'a> {
 impl Leaving<'_> {
     fn refusal(&self) -> Option<&str> {
         match self.progress {
-            Some(DrainProgress::Refused { message }) => Some(message),
+            Some(DrainProgress::Refused { message, .. }) => Some(message),
             _ => None,
         }
     }
 
-    /// Whether it is refused and was to go only because of the wanted number.
+    /// Whether it is refused and was to go only because of the wanted number, so that it can stay. One that is fenced
+    /// cannot: it would never get a task again.
     fn is_refused(&self) -> bool {
+        if matches!(self.progress, Some(DrainProgress::Refused { fenced: true, .. })) {
+            return false;
+        }
         let reasons = self.unit.pods.iter().filter_map(|pod| pod.drain.as_ref()).map(|intent| intent.reason);
         self.refusal().is_some() && reasons.into_iter().all(|reason| reason == Reason::ScaledDown)
     }
 
     fn words(&self) -> String {
+        if let Some(words) = &self.unknown {
+            return words.clone();
+        }
         let name = self.unit.name();
         match self.progress {
             None => format!("worker \"{name}\" is to hand over its tasks and results"),
@@ -281,7 +271,7 @@ impl Leaving<'_> {
             Some(DrainProgress::Closing) => {
                 format!("worker \"{name}\" hands over its last results and closes")
             }
-            Some(DrainProgress::Refused { message }) => {
+            Some(DrainProgress::Refused { message, .. }) => {
                 format!("the scheduler refuses to retire worker \"{name}\": {message}")
             }
             Some(DrainProgress::Drained) => {

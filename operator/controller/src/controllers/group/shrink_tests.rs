@@ -8,9 +8,9 @@ use crate::cluster_cache::records::PodState;
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::controllers::group::removal::Object;
 use crate::controllers::group::testing::{
-    at, heard, legacy, marked, member, members, ranked, record, running, sample, snapshot,
+    at, failing, heard, legacy, marked, member, members, ranked, record, running, sample, snapshot,
 };
-use crate::scheduler_link::LinkFailure;
+use crate::scheduler_link::{Members, Sample};
 
 /// The second at which everything is decided.
 const NOW: i64 = 100;
@@ -50,11 +50,6 @@ fn message(shrink: &Shrink) -> &str {
     shrink.finding.as_ref().map_or("", |finding| &finding.message)
 }
 
-fn failing(reason: Reason) -> LinkView {
-    let failure = LinkFailure { reason, message: "no answer from 10.0.0.1:8786".to_owned(), since: at(NOW) };
-    LinkView { asked: true, sample: None, failure: Some(failure) }
-}
-
 fn with_drains(drains: &[(i64, DrainProgress)]) -> LinkView {
     let drains = drains.iter().map(|(ordinal, progress)| (format!("uid-{ordinal}").into(), progress.clone()));
     heard(Sample { drains: drains.collect(), ..sample(NOW) })
@@ -90,8 +85,69 @@ fn the_cheapest_are_marked_by_the_schedulers_ranking() {
     let ranks = [(1, Some(3)), (2, Some(0)), (3, Some(1)), (4, Some(2)), (9, Some(4))];
     let shrink = decide(&group, &ranked(NOW, &ranks));
     assert_eq!((marks(&shrink), shrink.remove.len()), (vec![2, 3], 0));
-    let unknown = decide(&group, &ranked(NOW, &ranks[..3]));
-    assert_eq!(marks(&unknown), [4, 2], "one that the scheduler does not know holds nothing");
+    let mut absent = members(ranks[..3].iter().map(|&(ordinal, rank)| (ordinal, member(ordinal, rank))));
+    let newer = decide(&group, &listed(absent.clone()));
+    assert_eq!(
+        (marks(&newer), reason(&newer)),
+        (vec![], Some(Reason::Draining)),
+        "the next list tells of it"
+    );
+    absent.insert("uid-4", vec![]);
+    let nobody = decide(&group, &listed(absent));
+    assert_eq!(marks(&nobody), [4, 2], "one that the scheduler does not know holds nothing");
+}
+
+fn listed(members: Members) -> LinkView {
+    heard(Sample { members: Some(Arc::new(members)), ..sample(NOW) })
+}
+
+/// Pods 1 and 2 have workers, 3 and 4 may have those that fit no pod.
+fn strange() -> Members {
+    let mut strange = members([(1, member(1, Some(1))), (2, member(2, Some(0)))]);
+    for ordinal in [3, 4] {
+        strange.insert_unknown(&format!("uid-{ordinal}"));
+    }
+    strange.unmatched.add("mine", "tcp://10.96.0.1:4040");
+    strange
+}
+
+#[test]
+fn who_cannot_be_told_goes_last() {
+    let group = |desired| group(desired, (1..=4).map(running).collect());
+    assert_eq!(marks(&decide(&group(2), &listed(strange()))), [2, 1]);
+    assert_eq!(marks(&decide(&group(1), &listed(strange()))), [2, 1, 4]);
+    let protected = members([(1, member(1, None)), (2, member(2, Some(0)))]);
+    let mut some = strange();
+    some.insert(
+        "uid-1",
+        match protected.of_pod("uid-1") {
+            crate::scheduler_link::PodWorkers::Known(workers) => workers.to_vec(),
+            other => panic!("{other:?}"),
+        },
+    );
+    assert_eq!(marks(&decide(&group(0), &listed(some))), [2, 4, 3], "and before who is protected");
+}
+
+#[test]
+fn who_cannot_be_told_is_kept_until_its_time_is_over_and_named() {
+    let group = group(2, vec![running(1), running(2), marked(3, NOW - 59), record(4, PodState::Starting)]);
+    let waits = decide(&group, &listed(strange()));
+    assert_eq!(removed(&waits), [("w-4", &Cause::Idle)], "nothing of it runs");
+    let group = self::group(2, vec![running(1), running(2), marked(3, NOW - 60)]);
+    let waits = decide(&group, &listed(strange()));
+    assert_eq!((waits.remove.len(), reason(&waits)), (0, Some(Reason::DrainUnconfirmed)));
+    let words = message(&waits);
+    assert!(words.contains("\"w-3\"") && words.contains("\"mine\" at tcp://10.96.0.1:4040"), "{words}");
+    assert!(words.contains("--name $(DASK_WORKER_NAME)"), "{words}");
+
+    let policy = delete_after_a_minute();
+    let forced = decide_with(&group, &listed(strange()), &policy);
+    let [Removal { cause: Cause::Forced(loss), .. }] = &*forced.remove else { panic!("{forced:?}") };
+    assert!(loss.contains("not known") && loss.contains("mine"), "{loss}");
+    let keep = UpdatePolicy { drain_timeout_action: None, ..policy };
+    let late = decide_with(&group, &listed(strange()), &keep);
+    assert_eq!((late.remove.len(), reason(&late)), (0, Some(Reason::DrainTimedOut)));
+    assert!(message(&late).contains("mine"), "{}", message(&late));
 }
 
 #[test]
@@ -181,7 +237,7 @@ fn a_marked_worker_stays_chosen_and_one_that_stopped_goes() {
 
 #[test]
 fn others_go_in_place_of_a_refused_worker_which_then_is_a_member_again() {
-    let refused = DrainProgress::Refused { message: "it holds an actor".to_owned() };
+    let refused = DrainProgress::Refused { message: "it holds an actor".to_owned(), fenced: false };
     let link = |drains: &[(i64, DrainProgress)]| {
         let mut view = ranked(NOW, &[(1, Some(1)), (3, Some(2))]);
         let sample = Arc::make_mut(view.sample.as_mut().unwrap());
@@ -201,6 +257,19 @@ fn others_go_in_place_of_a_refused_worker_which_then_is_a_member_again() {
     let none = group(0, vec![marked(2, 50)]);
     let last = decide(&none, &link(&[(2, refused)]));
     assert_eq!((last.unmark.len(), reason(&last)), (0, Some(Reason::DrainRefused)));
+}
+
+/// Its mark must stay: it would be taken for a worker and never get a task again.
+#[test]
+fn a_worker_that_was_refused_after_its_fence_is_replaced_not_kept() {
+    let refused = DrainProgress::Refused { message: "nobody can take its data".to_owned(), fenced: true };
+    let mut link = ranked(NOW, &[(1, Some(1))]);
+    Arc::make_mut(link.sample.as_mut().unwrap()).drains = [("uid-2".into(), refused)].into();
+    let wanted = decide(&group(2, vec![running(1), marked(2, 50)]), &link);
+    assert_eq!((wanted.unmark.len(), wanted.staying), (0, 1), "another one is made");
+    assert_eq!(reason(&wanted), Some(Reason::DrainRefused));
+    let too_many = decide(&group(1, vec![running(1), marked(2, 50)]), &link);
+    assert_eq!((marks(&too_many), too_many.staying), (vec![], 1), "nobody goes in its place");
 }
 
 #[test]
@@ -293,7 +362,7 @@ fn drain(number: u8) -> Option<DrainProgress> {
     match number {
         0 => Some(DrainProgress::Drained),
         1 => Some(DrainProgress::Finishing { executing: 1 }),
-        2 => Some(DrainProgress::Refused { message: "no".to_owned() }),
+        2 => Some(DrainProgress::Refused { message: "no".to_owned(), fenced: false }),
         _ => None,
     }
 }

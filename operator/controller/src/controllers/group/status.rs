@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dask_operator_api::{
     ConditionType, Conditions, DaskWorkerGroupStatus, GroupName, Reason, WorkerFailures,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
@@ -16,12 +16,16 @@ use crate::cluster_cache::records::PodState;
 use crate::cluster_cache::snapshot::{Awaited, GroupMembers, GroupSnapshot};
 use crate::controllers::Obstacle;
 use crate::controllers::counts::WorkerCounts;
+use crate::controllers::obstacle::Purpose;
+
+/// How long a failure is told while its replacement starts.
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is told besides what the snapshot shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told<'a> {
-    /// What keeps the operator from creating what is missing.
-    pub obstacle: Option<&'a Obstacle>,
+    /// What is in the way of what, what matters most first.
+    pub obstacles: &'a [(Purpose, Obstacle)],
     /// The record of failures.
     pub failures: Option<&'a WorkerFailures>,
     /// What is known about workers that have to go.
@@ -38,13 +42,14 @@ pub fn status(
     previous: &DaskWorkerGroupStatus,
     now: Timestamp,
 ) -> DaskWorkerGroupStatus {
-    let Told { obstacle, failures, shrinking, template_hash } = *told;
+    let Told { obstacles, failures, shrinking, template_hash } = *told;
     let group = &snapshot.members.group;
     let policy = snapshot.cluster.as_ref().map(|cluster| cluster.spec.update_policy()).unwrap_or_default();
-    let (updating, update) = update::finding(&snapshot.members, template_hash, &policy);
+    let (updating, update) = update::finding(&snapshot.members, template_hash, &policy, shrinking);
     let counts = WorkerCounts::of_group(&snapshot.members);
-    let (scaling, why, words) = scaling(group.spec.worker.replicas, counts, shrinking);
-    let (ready, reason, message) = finding(snapshot, counts, obstacle, failures, now);
+    let (scaling, why, words) = scaling(group.spec.worker.replicas, counts, shrinking, obstacles);
+    let found = finding(snapshot, counts, failures, now);
+    let (ready, reason, message) = with_obstacles(found, counts, group.spec.worker.replicas, obstacles);
     let time = Time(now);
     let used = snapshot.members.workers.iter().filter_map(|worker| worker.ordinal);
     DaskWorkerGroupStatus {
@@ -63,7 +68,16 @@ pub fn status(
 }
 
 /// Condition `Scaling`: whether workers come or go, and why one that should go is kept.
-fn scaling(desired: i32, counts: WorkerCounts, shrinking: Option<&Finding>) -> (bool, Reason, String) {
+fn scaling(
+    desired: i32,
+    counts: WorkerCounts,
+    shrinking: Option<&Finding>,
+    obstacles: &[(Purpose, Obstacle)],
+) -> (bool, Reason, String) {
+    let of_leaving = |purpose| matches!(purpose, Purpose::Deletion | Purpose::Mark | Purpose::Unmark);
+    if let Some((_, obstacle)) = obstacles.iter().find(|(purpose, _)| of_leaving(*purpose)) {
+        return (true, Reason::Scaling, obstacle.message.clone());
+    }
     if let Some(finding) = shrinking {
         return (true, finding.reason, finding.message.clone());
     }
@@ -77,19 +91,13 @@ fn scaling(desired: i32, counts: WorkerCounts, shrinking: Option<&Finding>) -> (
 fn finding(
     snapshot: &GroupSnapshot,
     counts: WorkerCounts,
-    obstacle: Option<&Obstacle>,
     failures: Option<&WorkerFailures>,
     now: Timestamp,
 ) -> (bool, Reason, String) {
     let members = &snapshot.members;
     let desired = members.group.spec.worker.replicas;
     let live = counts.live();
-    let tally = format!("{} of {desired} workers are ready", counts.ready);
-    if let Some(obstacle) = obstacle {
-        let message =
-            if live > 0 { format!("{tally}; {}", obstacle.message) } else { obstacle.message.clone() };
-        return (false, obstacle.reason, message);
-    }
+    let tally = tally(counts, desired);
     if live < desired
         && let Some(awaited) = snapshot.awaited()
     {
@@ -125,12 +133,47 @@ fn finding(
         (_, true) => (
             counts.ready >= desired,
             Reason::Scaling,
-            format!("{tally}; {} are being removed", live - desired),
+            format!("{tally}; {} are being removed", live.saturating_sub(desired)),
         ),
         (true, _) if desired == 0 => (true, Reason::ScaledToZero, "no workers are wanted".to_owned()),
         (true, _) => (true, Reason::AllReady, tally),
-        (false, _) => (false, Reason::Starting, tally),
+        (false, _) => (false, Reason::Starting, starting(tally, failures, now)),
     }
+}
+
+/// While a replacement starts, what it replaces is told.
+fn starting(tally: String, failures: Option<&WorkerFailures>, now: Timestamp) -> String {
+    match failures.filter(|failures| now.duration_since(failures.last_time.0) < RECENT) {
+        Some(failures) => format!("{tally}; before: {}", failures.last_message),
+        None => tally,
+    }
+}
+
+/// Condition `WorkersReady` with all that is in the way: it is false if what is missing cannot be made, and otherwise as
+/// the workers are.
+fn with_obstacles(
+    (ready, reason, message): (bool, Reason, String),
+    counts: WorkerCounts,
+    desired: i32,
+    obstacles: &[(Purpose, Obstacle)],
+) -> (bool, Reason, String) {
+    let Some((first, obstacle)) = obstacles.first() else { return (ready, reason, message) };
+    let named = Obstacle::named(obstacles.iter().map(|(_, obstacle)| obstacle));
+    if *first != Purpose::Creation {
+        let reason = if reason.is_problem() { reason } else { obstacle.reason };
+        return (ready, reason, format!("{message}; {named}"));
+    }
+    let mut words = if counts.live() > 0 { format!("{}; {named}", tally(counts, desired)) } else { named };
+    if reason.is_problem() {
+        // The pods that there are have a problem of their own.
+        let own = message.strip_prefix(&tally(counts, desired)).unwrap_or(&message);
+        words.push_str(own);
+    }
+    (false, obstacle.reason, words)
+}
+
+fn tally(counts: WorkerCounts, desired: i32) -> String {
+    format!("{} of {desired} workers are ready", counts.ready)
 }
 
 /// The problem that most workers have, how many have it, and the words of the first of them.

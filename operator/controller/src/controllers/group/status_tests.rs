@@ -15,7 +15,13 @@ fn troubled(ordinal: i64, reason: Reason) -> Arc<PodRecord> {
 }
 
 fn of(snapshot: &GroupSnapshot, obstacle: Option<&Obstacle>) -> DaskWorkerGroupStatus {
-    status(snapshot, &Told { obstacle, ..Told::default() }, &DaskWorkerGroupStatus::default(), at(0))
+    let obstacles: Vec<_> =
+        obstacle.map(|obstacle| (Purpose::Creation, obstacle.clone())).into_iter().collect();
+    with(snapshot, &obstacles)
+}
+
+fn with(snapshot: &GroupSnapshot, obstacles: &[(Purpose, Obstacle)]) -> DaskWorkerGroupStatus {
+    status(snapshot, &Told { obstacles, ..Told::default() }, &DaskWorkerGroupStatus::default(), at(0))
 }
 
 fn condition(status: &DaskWorkerGroupStatus) -> (&str, &str, &str) {
@@ -94,6 +100,54 @@ fn an_obstacle_is_told_with_what_works() {
 }
 
 #[test]
+fn several_obstacles_are_all_named() {
+    let quota = Obstacle::new(Reason::QuotaExceeded, "no room");
+    let policy = Obstacle::new(Reason::AdmissionRefused, "no labels");
+    let some = snapshot(2, vec![troubled(1, Reason::Unschedulable)]);
+    let obstacles = [(Purpose::Creation, quota), (Purpose::Relabel, policy.clone())];
+    assert_eq!(
+        condition(&with(&some, &obstacles)),
+        ("False", "QuotaExceeded", "0 of 2 workers are ready; no room; no labels; pod \"w-1\" has trouble")
+    );
+    let full = snapshot(1, vec![worker(1, PodState::Ready)]);
+    assert_eq!(
+        condition(&with(&full, &obstacles[1..])),
+        ("True", "AdmissionRefused", "1 of 1 workers are ready; no labels"),
+        "the workers are ready all the same"
+    );
+    let long = Obstacle::new(Reason::AdmissionRefused, "x".repeat(5_000));
+    let many = [(Purpose::Creation, long), (Purpose::Mark, policy)];
+    let bounded = with(&full, &many);
+    let message = condition(&bounded).2;
+    assert!(message.len() <= 1_000 && message.contains("no labels"), "{} bytes", message.len());
+}
+
+#[rstest]
+#[case(Purpose::Mark)]
+#[case(Purpose::Deletion)]
+fn a_refusal_to_let_workers_go_is_why_the_group_does_not_shrink(#[case] purpose: Purpose) {
+    let obstacles = [(purpose, Obstacle::new(Reason::Forbidden, "no right"))];
+    let snapshot = snapshot(1, vec![worker(1, PodState::Ready), worker(2, PodState::Ready)]);
+    let status = with(&snapshot, &obstacles);
+    let scaling = &status.conditions[1];
+    assert_eq!((&*scaling.status, &*scaling.reason, &*scaling.message), ("True", "Scaling", "no right"));
+    assert_eq!(condition(&status).1, "Forbidden");
+}
+
+#[rstest]
+#[case(2_000_000_000)]
+#[case(i32::MAX)]
+#[case(i32::MIN)]
+fn a_number_that_cannot_be_meant_breaks_no_arithmetic(#[case] replicas: i32) {
+    let obstacle = Obstacle::new(Reason::InvalidReplicas, "words");
+    let snapshot = snapshot(replicas, vec![worker(1, PodState::Ready)]);
+    let status = of(&snapshot, Some(&obstacle));
+    assert_eq!((status.replicas, condition(&status).1), (1, "InvalidReplicas"));
+    let counts = crate::controllers::counts::group_counts(&snapshot.members);
+    assert_eq!((counts.ready, counts.desired), (1, replicas));
+}
+
+#[test]
 fn failures_that_delay_a_replacement_are_told() {
     let failures = WorkerFailures {
         consecutive: 2,
@@ -122,7 +176,9 @@ fn failures_that_delay_a_replacement_are_told() {
                 .to_owned()
         )
     );
-    assert_eq!(told(at(10)).0, "Starting");
+    let expected = "0 of 1 workers are ready; before: pod \"w-1\" ran out of memory";
+    assert_eq!(told(at(10)), ("Starting".to_owned(), expected.to_owned()), "its replacement starts");
+    assert_eq!(told(at(600)).1, "0 of 1 workers are ready");
 }
 
 #[test]

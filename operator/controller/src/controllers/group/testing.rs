@@ -1,5 +1,6 @@
 //! Objects for the tests of this controller.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, DrainIntent, Reason};
@@ -7,12 +8,12 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::cluster_cache::records::{
-    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerPhase, RunnerRecord,
+    DeploymentRecord, PodProblem, PodRecord, PodState, RunnerPhase, RunnerRecord, Startup,
 };
 use crate::cluster_cache::snapshot::{GroupMembers, GroupSnapshot, LegacyWorker};
 use crate::controllers::job::testing::runner;
 pub(crate) use crate::scheduler_link::testing::heard;
-use crate::scheduler_link::{LinkView, Member, Members, Sample, testing};
+use crate::scheduler_link::{LinkFailure, LinkView, Member, Members, Sample, testing};
 
 /// A fixed time plus some seconds.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -74,6 +75,7 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         drain: None,
         node: None,
         ip: None,
+        other_ips: Box::default(),
         running: state == PodState::Ready,
         created: at(0),
         state,
@@ -81,6 +83,7 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         problem: None,
         restarts: 0,
         last_termination: None,
+        startup: Startup::default(),
     }
 }
 
@@ -107,11 +110,30 @@ pub(crate) fn member(ordinal: i64, rank: Option<u32>) -> Member {
 
 /// Dask workers by the ordinal of their pod.
 pub(crate) fn members(of: impl IntoIterator<Item = (i64, Member)>) -> Members {
-    let mut members = Members::default();
+    let mut pods = BTreeMap::<i64, Vec<Member>>::new();
     for (ordinal, member) in of {
-        members.by_host.entry(host(ordinal)).or_default().push(member);
+        pods.entry(ordinal).or_default().push(member);
+    }
+    let mut members = Members::default();
+    for (ordinal, workers) in pods {
+        members.insert(&format!("uid-{ordinal}"), workers);
     }
     members
+}
+
+/// A list in which the pods with these ordinals have no workers.
+pub(crate) fn without_workers(ordinals: &[i64]) -> Members {
+    let mut members = Members::default();
+    for ordinal in ordinals {
+        members.insert(&format!("uid-{ordinal}"), vec![]);
+    }
+    members
+}
+
+/// A link that hears nothing, for this reason.
+pub(crate) fn failing(reason: Reason) -> LinkView {
+    let failure = LinkFailure { reason, message: "no answer from 10.0.0.1:8786".to_owned(), since: at(0) };
+    LinkView { asked: true, sample: None, failure: Some(failure) }
 }
 
 /// A sample that says nothing, taken at this second.
@@ -145,7 +167,9 @@ pub(crate) fn legacy(states: &[PodState]) -> LegacyWorker {
         replicas: i32::try_from(states.len()).unwrap(),
         telemetry: None,
         template_hash: None,
+        module_command: None,
         recreates: false,
+        pod_labels: None,
         replica_failure: None,
     };
     LegacyWorker { deployment: Arc::new(deployment), pods: (100..).zip(states).map(pod).collect() }
@@ -157,6 +181,7 @@ pub(crate) fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnap
         cluster: Some(Arc::new(cluster())),
         scheduler_pods: vec![Arc::new(PodRecord { ordinal: None, ..record(0, PodState::Ready) })],
         runner: None,
+        modules_stored: true,
         unanswered: std::collections::BTreeSet::new(),
     }
 }

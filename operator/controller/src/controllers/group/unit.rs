@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::removal::{Cause, Object, Removal};
 use crate::cluster_cache::records::{DeploymentRecord, PodRecord, PodState};
 use crate::cluster_cache::snapshot::GroupMembers;
-use crate::scheduler_link::{DrainProgress, Members, Sample};
+use crate::scheduler_link::{DrainProgress, Member, Members, PodWorkers, Sample};
 
 /// A worker that works or will work.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(super) enum Standing {
     Unregistered,
     /// The worst rank of its Dask workers.
     Ranked(u32),
+    /// Which Dask workers are its own cannot be told.
+    Unknown,
     /// The scheduler leaves one of its Dask workers out of the ranking.
     Protected,
 }
@@ -38,6 +40,24 @@ pub(super) fn units(members: &GroupMembers) -> impl Iterator<Item = Unit<'_>> {
     let legacy = legacy
         .map(|worker| Unit { deployment: Some(&worker.deployment), pods: worker.live_pods().collect() });
     own.chain(legacy)
+}
+
+/// The Dask workers of a pod, as far as they are known.
+fn workers_of<'m>(pod: &PodRecord, members: &'m Members) -> &'m [Member] {
+    match members.of_pod(&pod.uid) {
+        PodWorkers::Known(workers) => workers,
+        PodWorkers::Nobody | PodWorkers::Unknown => &[],
+    }
+}
+
+/// Where a running pod stands: as the dearest of its Dask workers.
+pub(super) fn standing(pod: &PodRecord, members: &Members) -> Standing {
+    if members.of_pod(&pod.uid) == PodWorkers::Unknown {
+        return Standing::Unknown;
+    }
+    let ranks = workers_of(pod, members).iter().map(|worker| worker.rank);
+    let standings = ranks.map(|rank| rank.map_or(Standing::Protected, Standing::Ranked));
+    standings.max().unwrap_or(Standing::Unregistered)
 }
 
 impl Unit<'_> {
@@ -91,12 +111,18 @@ impl Unit<'_> {
     }
 
     pub(super) fn standing(&self, members: &Members) -> Standing {
-        let hosts = self.pods.iter().filter_map(|pod| pod.ip.as_deref());
-        let ranks = hosts.flat_map(|host| members.of_host(host)).map(|member| member.rank);
-        ranks
-            .map(|rank| rank.map_or(Standing::Protected, Standing::Ranked))
-            .max()
-            .unwrap_or(Standing::Unregistered)
+        self.pods.iter().map(|pod| standing(pod, members)).max().unwrap_or(Standing::Unregistered)
+    }
+
+    /// Whether a pod of it is newer than the list of workers, so that the next one has to be waited for.
+    pub(super) fn is_newer_than(&self, members: &Members) -> bool {
+        self.pods.iter().any(|pod| !members.considered(&pod.uid))
+    }
+
+    /// Whether the list of workers leaves open which of them are its own.
+    pub(super) fn is_unknown(&self, members: &Members) -> bool {
+        let unknown = |pod: &&Arc<PodRecord>| standing(pod, members) == Standing::Unknown;
+        self.pods.iter().any(unknown) && !self.is_newer_than(members)
     }
 
     /// Whether every pod is drained or has no node yet.
@@ -116,8 +142,15 @@ impl Unit<'_> {
     /// What is lost with it if it is deleted now, as far as the scheduler told.
     pub(super) fn loss(&self, members: Option<&Members>) -> String {
         let Some(members) = members else { return "what it held is not known".to_owned() };
-        let hosts = self.pods.iter().filter_map(|pod| pod.ip.as_deref());
-        let workers: Vec<_> = hosts.flat_map(|host| members.of_host(host)).collect();
+        if self.is_unknown(members) {
+            let name = self.name();
+            return format!(
+                "what it held is not known, because it is not known which of the scheduler's workers was \"{name}\" ({} \
+                 fits no pod)",
+                members.unmatched.words()
+            );
+        }
+        let workers: Vec<_> = self.pods.iter().flat_map(|pod| workers_of(pod, members)).collect();
         let tasks: u64 = workers.iter().map(|worker| worker.executing).sum();
         let bytes: u64 = workers.iter().map(|worker| worker.bytes).sum();
         let mebibytes = bytes.div_ceil(1 << 20);
@@ -149,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::cluster_cache::snapshot::LegacyWorker;
-    use crate::controllers::group::testing::{legacy, member, members, running, sample};
+    use crate::controllers::group::testing::{legacy, member, members, running, sample, without_workers};
 
     #[test]
     fn a_pod_with_several_workers_has_the_worst_rank() {
@@ -157,9 +190,28 @@ mod tests {
         let unit = Unit { deployment: None, pods: vec![&pod] };
         let standing =
             |ranks: &[Option<u32>]| unit.standing(&members(ranks.iter().map(|rank| (1, member(1, *rank)))));
-        assert_eq!(standing(&[]), Standing::Unregistered);
+        let nobody = without_workers(&[1]);
+        assert_eq!(unit.standing(&nobody), Standing::Unregistered);
+        assert_eq!(standing(&[]), Standing::Unknown, "no list tells of it");
         assert_eq!(standing(&[Some(3), Some(8)]), Standing::Ranked(8));
         assert_eq!(standing(&[Some(3), None]), Standing::Protected);
+    }
+
+    #[test]
+    fn a_pod_that_cannot_be_told_is_not_the_cheapest() {
+        let pod = Arc::new(running(1));
+        let unit = Unit { deployment: None, pods: vec![&pod] };
+        let mut strange = Members::default();
+        strange.insert_unknown(&pod.uid);
+        strange.unmatched.add("mine", "tcp://10.96.0.1:1");
+        assert_eq!(unit.standing(&strange), Standing::Unknown);
+        assert!(unit.is_unknown(&strange) && !unit.is_newer_than(&strange));
+        assert!(Standing::Ranked(u32::MAX) < Standing::Unknown && Standing::Unknown < Standing::Protected);
+        let words = unit.loss(Some(&strange));
+        assert!(words.contains("not known") && words.contains("10.96.0.1"), "{words}");
+
+        let older = Members::default();
+        assert!(!unit.is_unknown(&older) && unit.is_newer_than(&older));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Carrying out the plan for a job.
 
+use dask_operator_api::labels::SCHEDULER_GATE;
 use dask_operator_api::{DaskCluster, DaskJob};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use serde_json::json;
 use tracing::info;
 
 use crate::cluster_cache::{ObjectKey, WirePod};
@@ -60,6 +62,29 @@ pub(super) async fn create(
             None => Ok(Created::Unseen),
         },
         Err(error) => refusal(error).map(Created::Not),
+    }
+}
+
+/// Takes the scheduling gate off the runner, so that its program starts; returns what the API server refused. Gates of
+/// others stay, so the one is named that goes. That the runner changed or is gone, its watch shows.
+pub(super) async fn start_runner(
+    ctx: &Context,
+    job: &DaskJob,
+    uid: &str,
+) -> Result<Option<Obstacle>, WriteError> {
+    let patch = json!({
+        "metadata": {"uid": uid},
+        "spec": {"schedulingGates": [{"$patch": "delete", "name": SCHEDULER_GATE}]},
+    });
+    let key = ObjectKey::of(job);
+    match ctx.writer.strategic_merge_patch::<WirePod>(&key.runner(), &patch, Lane::Urgent).await {
+        Ok(pod) => {
+            ctx.cache.created_pod(&pod);
+            info!(job = %key, pod = %key.runner().name, "the scheduler answers; the runner may start");
+            Ok(None)
+        }
+        Err(WriteError::NotFound { .. } | WriteError::Conflict { .. }) => Ok(None),
+        Err(error) => refusal(error).map(Some),
     }
 }
 

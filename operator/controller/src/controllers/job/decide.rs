@@ -8,23 +8,29 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::build;
+use super::gate::{Gate, gate};
 use super::plan::{Ending, JobPlan, Step};
 use crate::cluster_cache::records::{RunnerPhase, RunnerRecord};
 use crate::cluster_cache::snapshot::JobSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::obstacle::StandingRefusal;
+use crate::scheduler_link::LinkView;
 
 /// An object that is going is seen to go by its watch, unless it lost the labels that are watched.
 const GOING: Duration = Duration::from_secs(10);
 
+/// What is known besides the watched objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// A write that was refused and is not to be tried again yet.
+    pub standing: Option<&'a StandingRefusal>,
+    /// What is known from the scheduler of the job's cluster.
+    pub link: &'a LinkView,
+}
+
 /// Decides what to do for a job, from its runner pod and its last status.
 #[must_use]
-pub fn decide(
-    snapshot: &JobSnapshot,
-    previous: &DaskJobStatus,
-    standing: Option<&StandingRefusal>,
-    now: Timestamp,
-) -> JobPlan {
+pub fn decide(snapshot: &JobSnapshot, previous: &DaskJobStatus, inputs: &Inputs, now: Timestamp) -> JobPlan {
     let job = &*snapshot.job;
     let mut plan = JobPlan::default();
     if job.metadata.deletion_timestamp.is_some() {
@@ -58,16 +64,24 @@ pub fn decide(
             plan.requeue_after = (obstacle.reason == Reason::WaitingForDeletion).then_some(GOING);
             plan.obstacle = Some(obstacle);
         }
-        Ok((None, None)) => {}
-        Ok((cluster, runner)) => match standing {
-            Some(refusal) => {
-                plan.obstacle = Some(refusal.obstacle.clone());
-                plan.requeue_after = Some(refusal.wait);
-            }
-            None => plan.step = Step::Create { cluster, runner },
-        },
+        Ok((None, None)) => start(snapshot, inputs.link, now, &mut plan),
+        Ok((cluster, runner)) => plan.step = Step::Create { cluster, runner },
+    }
+    if let Some(refusal) = inputs.standing.filter(|_| plan.step != Step::Wait) {
+        plan.step = Step::Wait;
+        plan.obstacle = Some(refusal.obstacle.clone());
+        plan.requeue_after = Some(refusal.wait);
     }
     plan
+}
+
+/// Lets the runner start when the scheduler can be reached.
+fn start(snapshot: &JobSnapshot, link: &LinkView, now: Timestamp, plan: &mut JobPlan) {
+    let Some(runner) = own_runner(snapshot).filter(|runner| runner.gated) else { return };
+    match gate(&snapshot.scheduler_pods, link, now) {
+        Gate::Open => plan.step = Step::StartRunner { uid: runner.uid.to_string() },
+        Gate::Closed(again) => plan.requeue_after = again,
+    }
 }
 
 /// Whether a job with this status has ended.

@@ -4,15 +4,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 
 use super::*;
-use crate::cluster_cache::records::PodProblem;
+use crate::cluster_cache::records::{PodProblem, PodState};
+use crate::controllers::cluster::testing::pod;
 use crate::controllers::job::testing::{at, job, made, new, own_cluster, runner};
+use crate::scheduler_link::testing;
 
 fn known(status: JobStatus) -> DaskJobStatus {
     DaskJobStatus { job_status: Some(status), ..DaskJobStatus::default() }
 }
 
 fn decided(snapshot: &JobSnapshot, previous: &DaskJobStatus) -> JobPlan {
-    decide(snapshot, previous, None, at(100))
+    decide(snapshot, previous, &Inputs { standing: None, link: &LinkView::default() }, at(100))
 }
 
 /// What a creation is of: cluster, runner.
@@ -175,10 +177,11 @@ fn a_refusal_stands_but_keeps_nobody_from_the_end() {
         obstacle: Obstacle::new(Reason::QuotaExceeded, "no room"),
         wait: Duration::from_secs(4),
     };
-    let plan = decide(&new(), &known(JobStatus::JobCreated), Some(&standing), at(0));
+    let inputs = Inputs { standing: Some(&standing), link: &LinkView::default() };
+    let plan = decide(&new(), &known(JobStatus::JobCreated), &inputs, at(0));
     assert_eq!((creates(&plan), reason(&plan)), ((false, false), Some(Reason::QuotaExceeded)));
     assert_eq!(plan.requeue_after, Some(standing.wait));
-    let plan = decide(&made(RunnerPhase::Succeeded), &known(JobStatus::Running), Some(&standing), at(0));
+    let plan = decide(&made(RunnerPhase::Succeeded), &known(JobStatus::Running), &inputs, at(0));
     assert!(matches!(plan.step, Step::Finish { .. }));
 }
 
@@ -208,4 +211,44 @@ fn a_job_that_goes_is_left_alone() {
     job.metadata.deletion_timestamp = Some(Time(at(0)));
     let plan = decided(&JobSnapshot { job: Arc::new(job), ..new() }, &DaskJobStatus::default());
     assert_eq!(plan.step, Step::Wait);
+}
+
+/// A job whose runner waits for this scheduler.
+fn gated(scheduler: PodState) -> JobSnapshot {
+    let runner = RunnerRecord { gated: true, ..runner(RunnerPhase::Pending) };
+    let scheduler_pods = vec![Arc::new(pod("job-scheduler", scheduler))];
+    JobSnapshot { runner: Some(Arc::new(runner)), scheduler_pods, ..made(RunnerPhase::Pending) }
+}
+
+#[test]
+fn the_runner_starts_when_the_scheduler_answers() {
+    let link = testing::heard(testing::sample("one"));
+    let decided = |snapshot: &JobSnapshot, standing| {
+        decide(snapshot, &known(JobStatus::ClusterCreated), &Inputs { standing, link: &link }, at(100))
+    };
+    assert_eq!(decided(&gated(PodState::Starting), None), JobPlan::default(), "its pod wakes");
+    let open = Step::StartRunner { uid: "runner-uid".to_owned() };
+    assert_eq!(decided(&gated(PodState::Ready), None).step, open);
+    let started =
+        JobSnapshot { scheduler_pods: gated(PodState::Ready).scheduler_pods, ..made(RunnerPhase::Pending) };
+    assert_eq!(decided(&started, None), JobPlan::default(), "once");
+    let without_cluster = JobSnapshot { cluster: None, ..gated(PodState::Ready) };
+    assert_eq!(creates(&decided(&without_cluster, None)), (true, false), "first the cluster");
+
+    let standing = StandingRefusal {
+        obstacle: Obstacle::new(Reason::AdmissionRefused, "no patches"),
+        wait: Duration::from_secs(4),
+    };
+    let plan = decided(&gated(PodState::Ready), Some(&standing));
+    assert_eq!((plan.step, plan.obstacle), (Step::Wait, Some(standing.obstacle)));
+}
+
+#[test]
+fn a_scheduler_that_is_ready_but_silent_is_looked_at_again() {
+    let plan = decided(&gated(PodState::Ready), &known(JobStatus::ClusterCreated));
+    assert_eq!((plan.step, plan.requeue_after), (Step::StartRunner { uid: "runner-uid".to_owned() }, None));
+    let mut snapshot = gated(PodState::Ready);
+    Arc::make_mut(&mut snapshot.scheduler_pods[0]).ready_since = Some(at(99));
+    let plan = decided(&snapshot, &known(JobStatus::ClusterCreated));
+    assert_eq!((plan.step, plan.requeue_after), (Step::Wait, Some(Duration::from_secs(1))));
 }

@@ -3,11 +3,12 @@
 mod apply;
 pub mod build;
 mod decide;
+mod gate;
 mod plan;
 mod reconcile;
 mod status;
 
-pub use decide::decide;
+pub use decide::{Inputs, decide};
 pub use plan::{Ending, JobPlan, Step};
 pub use reconcile::run;
 pub use status::{final_status, status};

@@ -32,6 +32,11 @@ pub enum Step {
         /// The runner pod.
         runner: Option<Box<Pod>>,
     },
+    /// The program of the runner may start: its scheduling gate is taken off.
+    StartRunner {
+        /// UID of the runner.
+        uid: String,
+    },
     /// The cluster is deleted, then the final status written.
     Finish {
         /// UID of the cluster, if it is still there.

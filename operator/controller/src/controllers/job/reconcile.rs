@@ -1,10 +1,10 @@
 //! One reconciliation of a job: observe → decide → apply → status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dask_operator_api::labels::CLUSTER_NAME;
 use dask_operator_api::{DaskCluster, DaskJob, DaskJobStatus, JobStatus, Reason};
-use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
@@ -12,15 +12,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::apply::{self, Created};
-use super::decide::decide;
+use super::build;
+use super::decide::{Inputs, decide, own_cluster};
 use super::plan::{Ending, Step};
 use super::status::{final_status, status};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
-use crate::cluster_cache::snapshot::JobSnapshot;
+use crate::cluster_cache::snapshot::{JobSnapshot, job_was_edited};
 use crate::context::Context;
 use crate::controllers::Obstacle;
 use crate::controllers::announce::Announcement;
+use crate::controllers::cluster::edit_ignored;
+use crate::controllers::obstacle::Purpose;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
@@ -31,7 +34,7 @@ const UNSEEN: Duration = Duration::from_secs(1);
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskJob>, ctx: Arc<Context>, shutdown: CancellationToken) {
-    let triggers = ctx.cache.take_job_triggers();
+    let triggers = ctx.cache.job_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
         ctx.job_obstacles.clear(key);
         ctx.job_status.forget(key);
@@ -47,9 +50,10 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
     let now = reconcile::now();
     let uid = job.uid().unwrap_or_default();
     let mut before = ctx.job_status.newest(&key, &uid, resource_version(&job.metadata), job.status.as_ref());
-    let generation = job.metadata.generation;
-    let standing = ctx.job_obstacles.standing(&key, generation, now);
-    let plan = decide(&snapshot, &before, standing.as_ref(), now);
+    let standing = ctx.job_obstacles.standing(&key, &job.metadata, Purpose::Creation, Instant::now());
+    let cluster_uid = snapshot.cluster.as_ref().and_then(|cluster| cluster.uid());
+    let link = ctx.links.view(&key, cluster_uid.as_deref());
+    let plan = decide(&snapshot, &before, &Inputs { standing: standing.as_ref(), link: &link }, now);
     take_over(&ctx, &*job).await?;
     if job.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
@@ -58,22 +62,27 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
         before = greet(&ctx, &snapshot, &before).await?;
     }
 
-    let (mut obstacle, mut requeue) = (plan.obstacle, plan.requeue_after);
+    if is_late_edit(&snapshot) {
+        let news =
+            Announcement { reason: Reason::EditIgnored, message: edit_ignored(&key.name), warning: true };
+        ctx.announce(&*job, &news);
+    }
+    let (mut obstacle, mut requeue, mut refused) = (plan.obstacle, plan.requeue_after, None);
     match plan.step {
         Step::Wait => {}
         Step::Create { cluster, runner } => {
+            if cluster.is_some() {
+                tell_corrected_selector(&ctx, &job);
+            }
             match apply::create(&ctx, &job, cluster.as_deref(), runner.as_deref()).await? {
                 Created::All => {}
                 Created::Unseen => requeue = Some(UNSEEN),
-                Created::Not(refused) => {
-                    let told = ctx.job_obstacles.last(&key);
-                    requeue = Some(ctx.job_obstacles.refused(&key, generation, refused.clone(), now));
-                    tell_obstacle(&ctx, &job, told.as_ref(), &refused);
-                    let current = ctx.cache.job_snapshot(&key).unwrap_or(snapshot);
-                    write(&ctx, &job, &before, status(&current, &before)).await?;
-                    return Ok(requeue.map_or_else(Action::await_change, Action::requeue));
-                }
+                Created::Not(obstacle) => refused = Some(obstacle),
             }
+        }
+        Step::StartRunner { uid } => {
+            refused = apply::start_runner(&ctx, &job, &uid).await?;
+            requeue = Some(UNSEEN);
         }
         Step::Finish { cluster, ending } => {
             if let Some(ending) = &ending
@@ -86,10 +95,37 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
             return Ok(Action::await_change());
         }
     }
-    remember_obstacle(&ctx, &job, obstacle.take(), now);
+    if let Some(refused) = refused {
+        let told = ctx.job_obstacles.last(&key);
+        let (object, now) = (&job.metadata, Instant::now());
+        requeue = Some(ctx.job_obstacles.refused(&key, object, Purpose::Creation, refused.clone(), now));
+        tell_obstacle(&ctx, &job, told.as_ref(), &refused);
+    } else {
+        remember_obstacle(&ctx, &job, obstacle.take());
+    }
     let current = ctx.cache.job_snapshot(&key).unwrap_or(snapshot);
     write(&ctx, &job, &before, status(&current, &before)).await?;
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Tells that the Service of the job's cluster will select another scheduler than the job's author wrote.
+fn tell_corrected_selector(ctx: &Context, job: &DaskJob) {
+    let Ok(name) = job.name_any().parse() else { return };
+    let Some(foreign) = build::foreign_selector(job, &name) else { return };
+    let message = format!(
+        "spec.cluster.spec.scheduler.service.selector asks for {CLUSTER_NAME}={foreign}, which is no pod of this job; \
+         its cluster has {CLUSTER_NAME}={name} instead"
+    );
+    let news = Announcement { reason: Reason::SelectorCorrected, message, warning: false };
+    ctx.announce(job, &news);
+}
+
+/// Whether the job was edited after its cluster had been made, and the cluster's status does not say so yet.
+fn is_late_edit(snapshot: &JobSnapshot) -> bool {
+    let Some(cluster) = own_cluster(snapshot) else { return false };
+    let reason = Reason::EditIgnored.to_string();
+    let mut conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    job_was_edited(cluster, snapshot.job.metadata.generation) && !conditions.any(|told| told.reason == reason)
 }
 
 /// A new job shows at once that it was seen, before anything is made for it.
@@ -144,13 +180,14 @@ async fn write(
 }
 
 /// Keeps what was observed to stand in the way, and tells of it if it is new. The status has no place for it.
-fn remember_obstacle(ctx: &Context, job: &DaskJob, obstacle: Option<Obstacle>, now: Timestamp) {
+fn remember_obstacle(ctx: &Context, job: &DaskJob, obstacle: Option<Obstacle>) {
     let key = ObjectKey::of(job);
     let told = ctx.job_obstacles.last(&key);
     match obstacle {
         Some(obstacle) if told.as_ref() == Some(&obstacle) => {}
         Some(obstacle) => {
-            ctx.job_obstacles.observed(&key, job.metadata.generation, obstacle.clone(), now);
+            let (object, now) = (&job.metadata, Instant::now());
+            ctx.job_obstacles.observed(&key, object, Purpose::Creation, obstacle.clone(), now);
             tell_obstacle(ctx, job, told.as_ref(), &obstacle);
         }
         None if told.is_some() => {

@@ -42,16 +42,24 @@ pub(crate) fn runner(phase: RunnerPhase) -> RunnerRecord {
         uid: "runner-uid".into(),
         owner_uid: Some("job-uid".into()),
         terminating: false,
+        gated: false,
         phase,
         started: (phase != RunnerPhase::Pending).then(|| at(5)),
         ended: phase.is_final().then(|| at(60)),
         problem: None,
+        waiting_since: None,
     }
 }
 
 /// A job for which nothing was made.
 pub(crate) fn new() -> JobSnapshot {
-    JobSnapshot { job: Arc::new(job("job")), cluster: None, runner: None, last_run: None }
+    JobSnapshot {
+        job: Arc::new(job("job")),
+        cluster: None,
+        runner: None,
+        last_run: None,
+        scheduler_pods: vec![],
+    }
 }
 
 /// A job whose cluster and runner exist.

@@ -5,6 +5,7 @@ mod custom;
 mod groups;
 mod life;
 mod outside;
+mod today;
 
 use e2e_tests::{
     Error,
@@ -21,10 +22,20 @@ async fn inside<T: DeserializeOwned>(
     scripts: &[&str],
     check: impl AsyncFnOnce(&Scenario, T) -> Result<(), Error>,
 ) {
+    inside_of(DASK, name, scripts, check).await;
+}
+
+/// The same with another image for the pods of the cluster.
+async fn inside_of<T: DeserializeOwned>(
+    image: &str,
+    name: &str,
+    scripts: &[&str],
+    check: impl AsyncFnOnce(&Scenario, T) -> Result<(), Error>,
+) {
     shared(name, async |scenario| {
         let namespace = scenario.namespace.as_str();
         let notebook = Notebook::start(scenario.kubernetes, namespace, "notebook", DASK).await?;
-        let answer = notebook.run(scripts, Names { namespace, cluster: name, image: DASK }).await?;
+        let answer = notebook.run(scripts, Names { namespace, cluster: name, image }).await?;
         check(scenario, answer).await
     })
     .await;

@@ -91,6 +91,7 @@ fn commands(part: &str, step: usize) -> String {
 fn steps_are_found_in_the_guide() {
     assert!(commands("There", 1).starts_with("kubectl scale deployment dask-kubernetes-operator "));
     assert!(commands("There", 2).contains("--take-ownership"));
+    assert!(commands("Back", 1).contains("\nkubectl scale daskworkergroup --all --replicas=0\n"));
     assert!(commands("Back", 3).starts_with("kubectl scale daskcluster NAME --replicas=N\n"));
     assert_eq!(commands("Back", 4).lines().filter(|line| !line.is_empty()).count(), 1);
 }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use e2e_tests::{
     Error,
     dask::ClientPod,
+    notebook::{Names, Notebook},
     operator, python_operator,
     wait::{self, Look},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use testbed::images::DASK;
 
 use super::guide::Guide;
 use crate::{
@@ -18,6 +20,15 @@ use crate::{
 };
 
 const RESULTS: u8 = 40;
+/// The cluster that a `KubeCluster` makes.
+const KUBECLUSTER: &str = "notebooks";
+/// Makes it, with no workers at first as by default, scales it, and leaves it behind.
+const LEAVE: &str = include_str!("../../../python/kubecluster/leave.py");
+
+#[derive(Debug, serde::Deserialize)]
+struct Left {
+    workers: usize,
+}
 
 /// UID and restarts of every pod: the same before and after means that nobody touched them.
 type Lives = BTreeMap<String, (String, i32)>;
@@ -130,14 +141,17 @@ async fn back(scenario: &Scenario, client: &ClientPod<'_>, before: &Lives) -> Re
     // One that the Python operator never saw.
     scenario.apply(cluster("born", 1)).await?;
     scenario.ready("born", 1).await?;
+    scaled_by_its_group(scenario).await?;
     let guide = Guide::new(scenario.kubernetes, &scenario.namespace).await?;
     guide.follow("Back", 1).await?;
+    let left = scenario.pods("dask.org/component=worker", "no workers", <[_]>::is_empty).await?;
+    assert!(left.is_empty(), "{:?}", lives(&left));
     guide.follow("Back", 2).await?;
-    for name in ["moving", "born"] {
+    for name in ["moving", "born", KUBECLUSTER] {
         guide.follow_for("Back", 3, name, 2).await?;
     }
     guide.follow("Back", 4).await?;
-    for name in ["moving", "born"] {
+    for name in ["moving", "born", KUBECLUSTER] {
         let workers = scenario.ready_workers(name, 2).await?;
         assert!(workers.iter().all(|pod| owned_by(pod, "ReplicaSet")), "{:?}", lives(&workers));
         client.wait_for_workers(name, 2, PATIENCE).await?;
@@ -146,9 +160,30 @@ async fn back(scenario: &Scenario, client: &ClientPod<'_>, before: &Lives) -> Re
     let after = lives(&scenario.all_pods("moving").await?);
     assert_eq!(after.len(), 3, "{after:?}");
     assert_eq!(scheduler(&after), scheduler(before), "the scheduler ran through it all");
-    scenario.kubectl("delete daskcluster moving born").run().await?;
-    scenario.gone("moving").await?;
-    scenario.gone("born").await
+    scenario.kubectl(&format!("delete daskcluster moving born {KUBECLUSTER}")).run().await?;
+    for name in ["moving", "born", KUBECLUSTER] {
+        scenario.gone(name).await?;
+    }
+    Ok(())
+}
+
+/// A cluster of an unmodified `KubeCluster`, which creates it without workers and scales its group, and an autoscaler
+/// that would fill it again.
+async fn scaled_by_its_group(scenario: &Scenario) -> Result<(), Error> {
+    let namespace = scenario.namespace.as_str();
+    let notebook = Notebook::start(scenario.kubernetes, namespace, "notebook", DASK).await?;
+    let names = Names { namespace, cluster: KUBECLUSTER, image: DASK };
+    let left: Left = notebook.run(&[LEAVE], names).await?;
+    assert_eq!(left.workers, 2);
+    let seen = scenario.kubectl(&format!("get daskcluster {KUBECLUSTER} --output json")).run().await?;
+    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap_or_default();
+    assert_eq!(seen["spec"]["worker"]["replicas"], 0, "only its group was scaled");
+    let autoscaler = serde_json::json!({
+        "apiVersion": "kubernetes.dask.org/v1", "kind": "DaskAutoscaler", "metadata": {"name": KUBECLUSTER},
+        "spec": {"cluster": KUBECLUSTER, "minimum": 2, "maximum": 2},
+    });
+    scenario.apply(autoscaler).await?;
+    scenario.ready_workers(KUBECLUSTER, 2).await.map(drop)
 }
 
 fn scheduler(lives: &Lives) -> Option<&(String, i32)> {

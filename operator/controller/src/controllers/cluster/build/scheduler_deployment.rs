@@ -8,20 +8,25 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use crate::digest;
-use crate::pods::telemetry::{self, Telemetry};
-use crate::pods::{metadata, probes};
+use crate::pods::form::{self, PodForm};
+use crate::pods::invocation::Role;
+use crate::pods::{metadata, probes, telemetry};
 
 /// The scheduler's Deployment.
 ///
 /// Its strategy is `Recreate`: clients refuse to work while two schedulers of one cluster run.
 #[must_use]
-pub fn scheduler_deployment(cluster: &DaskCluster, name: &ClusterName, telemetry: Telemetry) -> Deployment {
+pub fn scheduler_deployment(cluster: &DaskCluster, name: &ClusterName, form: PodForm) -> Deployment {
     let meta = metadata::of_scheduler(cluster, &name.scheduler());
     let mut pod = cluster.spec.scheduler.spec.clone();
     let hash = digest::of_json(&pod).unwrap_or_default();
-    probes::add_to_scheduler(&mut pod, &cluster.spec.scheduler.service);
     let mut bookkeeping = BTreeMap::from([(labels::TEMPLATE_HASH.to_owned(), hash)]);
-    if telemetry.is_on() {
+    if let Some(image) = form.lacking {
+        form::use_module(&mut pod, Role::Scheduler, image);
+        bookkeeping.insert(labels::MODULE_COMMAND.to_owned(), image.to_annotation());
+    }
+    probes::add_to_scheduler(&mut pod, &cluster.spec.scheduler.service);
+    if form.telemetry.is_on() {
         telemetry::add_to_scheduler(&mut pod, name.as_str());
         bookkeeping.insert(labels::TELEMETRY.to_owned(), telemetry::modules_digest().to_owned());
     }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use super::scheduler_ports::comm_port;
 use crate::pods::metadata;
 
 /// The Service, its spec exactly as the user wrote it.
@@ -69,20 +70,13 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Address of the scheduler for workers: the Service and its `tcp-comm` port.
+/// Address of the scheduler for workers and runners: its Service and the port that leads to it, or Dask's own number if
+/// none does.
 #[must_use]
 pub fn scheduler_address(cluster: &DaskCluster) -> SchedulerAddress {
-    let port = port_named(&cluster.spec.scheduler.service, &["tcp-comm"]).unwrap_or(DEFAULT_COMM_PORT);
+    let port = comm_port(&cluster.spec.scheduler).in_service.unwrap_or(DEFAULT_COMM_PORT);
     let service = format!("{}-scheduler", cluster.name_any());
     SchedulerAddress::new(service, cluster.namespace().unwrap_or_default(), port)
-}
-
-/// Number of the first of the Service's ports that has one of these names.
-#[must_use]
-pub fn port_named(service: &ServiceSpec, names: &[&str]) -> Option<u16> {
-    let mut ports = service.ports.iter().flatten();
-    let port = ports.find(|port| port.name.as_deref().is_some_and(|name| names.contains(&name)))?;
-    u16::try_from(port.port).ok()
 }
 
 #[cfg(test)]
@@ -116,6 +110,11 @@ mod tests {
         json!({"selector": {"a": "1"}}), json!({"selector": {"a": "1", "b": "2"}}),
         Some(json!({"selector": {"a": "1", "b": null}})))]
     #[case::nothing_wanted(json!({}), json!({"type": "ClusterIP"}), None)]
+    #[case::a_node_port_was_set_by_hand(
+        json!({"type": "NodePort", "ports": [{"name": "x", "protocol": "TCP", "port": 18786, "targetPort": "tcp-comm"}]}),
+        json!({"type": "NodePort", "ports": [
+            {"name": "x", "protocol": "TCP", "port": 18786, "targetPort": "tcp-comm", "nodePort": 31234}]}),
+        None)]
     fn patches(#[case] wanted: Value, #[case] live: Value, #[case] patch: Option<Value>) {
         assert_eq!(service_patch(&spec(wanted), &spec(live)), patch.map(|spec| json!({ "spec": spec })));
     }
@@ -136,6 +135,10 @@ mod tests {
         assert_eq!(
             address(json!({"ports": [{"name": "tcp-comm", "port": 9000}]})),
             "tcp://simple-scheduler.ns.svc.cluster.local:9000"
+        );
+        assert_eq!(
+            address(json!({"ports": [{"name": "dask-tcp-comm", "port": 18786, "targetPort": 8786}]})),
+            "tcp://simple-scheduler.ns.svc.cluster.local:18786"
         );
     }
 }

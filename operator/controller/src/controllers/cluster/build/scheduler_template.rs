@@ -1,9 +1,13 @@
 //! Replacing the pod template of a scheduler's Deployment.
 
+use dask_operator_api::labels;
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use crate::writer::diff;
+
+/// Annotations that tell of the template, so that they go with it.
+const OF_TEMPLATE: [&str; 2] = [labels::TELEMETRY, labels::MODULE_COMMAND];
 
 /// The merge patch that gives a live Deployment the pod template and annotations of another one, and nothing else.
 ///
@@ -17,8 +21,15 @@ pub fn template_patch(live: &Deployment, wanted: &Deployment) -> Value {
     for (key, value) in selector.into_iter().flatten() {
         new["metadata"]["labels"][key] = json!(value);
     }
+    let mut annotations = json!(wanted.metadata.annotations);
+    let old = live.metadata.annotations.iter().flatten().map(|(key, _)| key.as_str());
+    for key in
+        old.filter(|key| OF_TEMPLATE.contains(key) && annotations.get(key).is_none()).collect::<Vec<_>>()
+    {
+        annotations[key] = Value::Null;
+    }
     let mut patch = json!({"metadata": {
-        "resourceVersion": live.metadata.resource_version, "annotations": wanted.metadata.annotations,
+        "resourceVersion": live.metadata.resource_version, "annotations": annotations,
     }});
     if let Some(change) = diff(&template(live), &new) {
         patch["spec"] = json!({"template": change});
@@ -83,5 +94,17 @@ mod tests {
             "spec": {"selector": {}, "template": {"spec": {"containers": []}}},
         }));
         assert_eq!(template_patch(&live, &live).get("spec"), None);
+    }
+
+    #[test]
+    fn what_the_old_template_had_is_not_told_of_the_new_one() {
+        let annotated = |annotations: Value| {
+            deployment(json!({"metadata": {"annotations": annotations}, "spec": {
+            "selector": {}, "template": {"spec": {"containers": []}}}}))
+        };
+        let live = annotated(json!({labels::TELEMETRY: "t", labels::MODULE_COMMAND: "i", "others": "x"}));
+        let patch = template_patch(&live, &annotated(json!({labels::TELEMETRY: "t"})));
+        let expected = json!({labels::TELEMETRY: "t", labels::MODULE_COMMAND: null});
+        assert_eq!(patch["metadata"]["annotations"], expected);
     }
 }

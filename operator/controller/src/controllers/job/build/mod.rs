@@ -3,7 +3,7 @@
 mod cluster;
 mod runner;
 
-pub use cluster::cluster;
+pub use cluster::{cluster, foreign_selector};
 pub use runner::runner;
 
 /// Name of the runner pod of the job with this name.

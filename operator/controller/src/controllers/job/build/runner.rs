@@ -1,7 +1,8 @@
 //! The runner pod of a job.
 
+use dask_operator_api::labels::SCHEDULER_GATE;
 use dask_operator_api::{DaskCluster, DaskJob};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate, PodSpec};
 
 use super::runner_name;
 use crate::controllers::cluster::build::scheduler_address;
@@ -12,10 +13,23 @@ use crate::pods::{env, metadata};
 pub fn runner(job: &DaskJob, cluster: &DaskCluster) -> Pod {
     let mut spec = job.spec.job.spec.clone();
     env::append(&mut spec, &env::of_runner(&scheduler_address(cluster)));
+    add_gate(&mut spec);
     // Kubernetes' own default would run the program again for ever.
     spec.restart_policy.get_or_insert_with(|| "OnFailure".to_owned());
     let name = cluster.metadata.name.clone().unwrap_or_default();
     Pod { metadata: metadata::of_runner(job, &runner_name(&name)), spec: Some(spec), status: None }
+}
+
+/// Keeps the pod from being given to a node until the job's scheduler can be reached. It exists nevertheless, and has its
+/// place in a quota. A pod whose node is fixed cannot have a gate.
+fn add_gate(spec: &mut PodSpec) {
+    if spec.node_name.is_some() {
+        return;
+    }
+    let gates = spec.scheduling_gates.get_or_insert_default();
+    if gates.iter().all(|gate| gate.name != SCHEDULER_GATE) {
+        gates.push(PodSchedulingGate { name: SCHEDULER_GATE.to_owned() });
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +78,18 @@ mod tests {
         assert_eq!(pod["metadata"]["name"], "job-runner");
         assert_eq!(pod["metadata"]["namespace"], "ns");
         assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "job-uid");
+    }
+
+    #[test]
+    fn it_waits_for_the_scheduler_unless_its_node_is_fixed() {
+        let mut job = job("job");
+        assert_eq!(made(&job)["spec"]["schedulingGates"], json!([{"name": SCHEDULER_GATE}]));
+        job.spec.job.spec.scheduling_gates =
+            Some(vec![PodSchedulingGate { name: "example.org/x".to_owned() }]);
+        let gates = json!([{"name": "example.org/x"}, {"name": SCHEDULER_GATE}]);
+        assert_eq!(made(&job)["spec"]["schedulingGates"], gates, "the user's stay");
+        job.spec.job.spec.scheduling_gates = None;
+        job.spec.job.spec.node_name = Some("node".to_owned());
+        assert_eq!(made(&job)["spec"].get("schedulingGates"), None);
     }
 }

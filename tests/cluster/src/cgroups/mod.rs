@@ -1,12 +1,16 @@
 //! Control groups of the nodes, in the version 1 or version 2 hierarchy of this machine.
 
+pub(crate) mod unified;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crate::wait;
+use unified::Root;
+
+use crate::{state, wait};
 
 /// Controllers that kubelet and runc use. Others (hugetlb, rdma, misc) stay out: mounting a version 1 controller
 /// that is not mounted yet would move it for the whole machine.
@@ -26,6 +30,28 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
+    /// The root of the version 2 hierarchy cannot be used.
+    #[error("failed to use the control groups below {path}: {}", problems.join("; "))]
+    Root {
+        /// Where it is mounted.
+        path: PathBuf,
+        /// What is wrong, each with its cure.
+        problems: Vec<String>,
+    },
+    /// Processes of a container could not be moved out of the root.
+    #[error(
+        "failed to move the processes of this container from {path} to {path}/{}: {left} stay; end them, or start the container with an init system",
+        unified::LEAF
+    )]
+    Occupied {
+        /// Where the root is mounted.
+        path: PathBuf,
+        /// How many processes stayed.
+        left: usize,
+    },
+    /// The machine's lock.
+    #[error(transparent)]
+    State(#[from] state::Error),
     /// Processes are still in it.
     #[error("failed to remove control group {path}: its processes did not end within {seconds} s")]
     Busy {
@@ -54,13 +80,23 @@ pub(crate) struct V1Mount {
     pub(crate) options: String,
 }
 
+/// The files into which the first process of a node writes itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joins {
+    /// Before it gets a view of control groups of its own: what it has joined then is the root of that view.
+    pub(crate) outside: Vec<PathBuf>,
+    /// After it: version 2 gives controllers only to the children of groups without processes, so that the root of
+    /// the view must stay empty, and the process that waits outside must not be left in it.
+    pub(crate) inside: Vec<PathBuf>,
+}
+
 impl Hierarchy {
     /// How it is mounted here.
     pub(crate) fn of_machine() -> Self {
         Self::parse(&fs::read_to_string("/proc/mounts").unwrap_or_default())
     }
 
-    fn parse(mounts: &str) -> Self {
+    pub(crate) fn parse(mounts: &str) -> Self {
         let mut v1 = Vec::new();
         let mut v2 = None;
         for line in mounts.lines() {
@@ -78,12 +114,15 @@ impl Hierarchy {
                     };
                     v1.push(V1Mount { path: path.into(), options });
                 }
-                "cgroup2" => v2 = Some(PathBuf::from(path)),
+                // Others mount it a second time for programs of their own; the first is the system's.
+                "cgroup2" => v2 = v2.or_else(|| Some(PathBuf::from(path))),
                 _other => {}
             }
         }
+        // Old containers are given `name=systemd` on machines where every controller is in version 2.
+        let controllers = v1.iter().any(|mount: &V1Mount| !mount.options.contains("name="));
         match v2 {
-            Some(path) if v1.is_empty() => Self::V2(path),
+            Some(path) if !controllers => Self::V2(path),
             Some(path) => {
                 v1.push(V1Mount { path, options: String::new() });
                 Self::V1(v1)
@@ -92,26 +131,58 @@ impl Hierarchy {
         }
     }
 
-    fn roots(&self) -> Vec<&Path> {
+    /// Where it is mounted.
+    pub(crate) fn roots(&self) -> Vec<&Path> {
         match self {
             Self::V1(mounts) => mounts.iter().map(|mount| mount.path.as_path()).collect(),
             Self::V2(path) => vec![path],
         }
     }
 
-    /// Makes the group of a node and returns the files into which its first process writes itself.
-    pub(crate) fn create(&self, group: &str) -> Result<Vec<PathBuf>, Error> {
-        self.roots().into_iter().map(|root| create_in(root, group)).collect()
+    /// Makes the group of a node.
+    pub(crate) fn create(&self, group: &str) -> Result<Joins, Error> {
+        match self {
+            Self::V1(mounts) => {
+                let outside = mounts.iter().map(|mount| create_in(&mount.path, group));
+                Ok(Joins { outside: outside.collect::<Result<_, _>>()?, inside: Vec::new() })
+            }
+            Self::V2(root) => {
+                // Nobody may give the root back to a container's processes until the group is there.
+                let _machine = state::lock_machine()?;
+                unified::prepare(root)?;
+                let outside = vec![create_in(root, group)?];
+                Ok(Joins { outside, inside: vec![create_in(root, &format!("{group}/{}", unified::INIT))?] })
+            }
+        }
+    }
+
+    /// Makes a group and removes it, to see whether that can be done.
+    pub(crate) fn probe(&self, group: &str) -> Result<(), Error> {
+        let created: Result<Vec<_>, _> =
+            self.roots().into_iter().map(|root| create_in(root, group)).collect();
+        self.remove(group, Duration::from_secs(1))?;
+        created.map(drop)
     }
 
     /// Removes every group whose name starts with `prefix`, with all groups in it, once their processes are gone.
-    pub(crate) fn remove(&self, prefix: &str, patience: Duration) -> Result<(), Error> {
-        for root in self.roots() {
-            for path in groups_in(root, prefix) {
-                let gone = wait::until(patience, || remove_tree(&path).is_ok());
-                if !gone {
-                    return Err(Error::Busy { path, seconds: patience.as_secs() });
-                }
+    pub(crate) fn remove_all(&self, prefix: &str, patience: Duration) -> Result<(), Error> {
+        let groups = self.roots().into_iter().flat_map(|root| groups_in(root, prefix));
+        groups.into_iter().try_for_each(|path| remove(&path, patience))
+    }
+
+    /// Removes one group, with all groups in it, once their processes are gone.
+    pub(crate) fn remove(&self, group: &str, patience: Duration) -> Result<(), Error> {
+        self.roots().into_iter().try_for_each(|root| remove(&root.join(group), patience))
+    }
+
+    /// Puts the root back as it was found, once no node of any cluster is left.
+    pub(crate) fn restore(&self) -> Result<(), Error> {
+        if let Self::V2(root) = self
+            && Root::is_prepared(root)
+        {
+            let _machine = state::lock_machine()?;
+            if groups_in(root, "tb").is_empty() {
+                unified::restore(root)?;
             }
         }
         Ok(())
@@ -139,6 +210,13 @@ fn groups_in(root: &Path, prefix: &str) -> Vec<PathBuf> {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
         .map(|entry| entry.path())
         .collect()
+}
+
+fn remove(path: &Path, patience: Duration) -> Result<(), Error> {
+    if wait::until(patience, || remove_tree(path).is_ok()) {
+        return Ok(());
+    }
+    Err(Error::Busy { path: path.to_owned(), seconds: wait::patience(patience).as_secs() })
 }
 
 /// The files of a control group cannot be removed, and need not be: children first, then the folder itself.
@@ -178,10 +256,31 @@ mod tests {
         assert_eq!(Hierarchy::parse(mounts), Hierarchy::V1(expected));
     }
 
+    #[rstest::rstest]
+    #[case::alone("")]
+    #[case::with_version_1_of_a_controller_that_nodes_do_not_use(
+        "cgroup /sys/fs/cgroup/net_cls cgroup rw,net_cls 0 0\n"
+    )]
+    #[case::with_a_name_for_old_containers("cgroup /sys/fs/cgroup/systemd cgroup rw,name=systemd 0 0\n")]
+    #[case::mounted_again("none /run/other/cgroupv2 cgroup2 rw 0 0\n")]
+    fn unified_mount_is_version_2(#[case] more: &str) {
+        let mounts = format!("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n{more}");
+        assert_eq!(Hierarchy::parse(&mounts), Hierarchy::V2("/sys/fs/cgroup".into()));
+    }
+
     #[test]
-    fn unified_mount_is_version_2() {
-        let mounts = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
-        assert_eq!(Hierarchy::parse(mounts), Hierarchy::V2("/sys/fs/cgroup".into()));
+    fn node_joins_version_1_at_once_and_version_2_in_two_steps() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name).join("cgroup.procs");
+        let mount = V1Mount { path: root.path().to_owned(), options: "memory".into() };
+        let joins = Hierarchy::V1(vec![mount]).create("tb-1-node1").unwrap();
+        assert_eq!(joins, Joins { outside: vec![path("tb-1-node1")], inside: vec![] });
+
+        let unified = unified::fixtures::kernel_root("cpu cpuset io memory pids", "memory pids");
+        let path = |name: &str| unified.path().join(name).join("cgroup.procs");
+        let joins = Hierarchy::V2(unified.path().to_owned()).create("tb-1-node1").unwrap();
+        let expected = Joins { outside: vec![path("tb-1-node1")], inside: vec![path("tb-1-node1/init")] };
+        assert_eq!(joins, expected);
     }
 
     #[test]
@@ -189,19 +288,29 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let hierarchy = Hierarchy::V2(root.path().to_owned());
         for group in ["tb-1-node1", "tb-2-node1"] {
-            hierarchy.create(group).unwrap();
+            create_in(root.path(), group).unwrap();
         }
         fs::create_dir_all(root.path().join("tb-1-node1/kubepods/pod")).unwrap();
-        hierarchy.remove("tb-1", Duration::ZERO).unwrap();
+        hierarchy.remove_all("tb-1", Duration::ZERO).unwrap();
         assert!(!root.path().join("tb-1-node1").exists());
         assert!(root.path().join("tb-2-node1").exists());
+    }
+
+    #[test]
+    fn end_of_the_first_node_leaves_the_tenth_alone() {
+        let root = tempfile::tempdir().unwrap();
+        for group in ["tb-node1", "tb-node10"] {
+            create_in(root.path(), group).unwrap();
+        }
+        Hierarchy::V2(root.path().to_owned()).remove("tb-node1", Duration::ZERO).unwrap();
+        assert!(!root.path().join("tb-node1").exists() && root.path().join("tb-node10").exists());
     }
 
     #[test]
     fn group_that_cannot_be_removed_is_named() {
         let root = tempfile::tempdir().unwrap();
         let hierarchy = Hierarchy::V2(root.path().to_owned());
-        hierarchy.create("tb-1").unwrap();
+        create_in(root.path(), "tb-1").unwrap();
         // A plain file keeps the folder from being removed, as a process keeps a control group.
         fs::write(root.path().join("tb-1/file"), "").unwrap();
         let error = hierarchy.remove("tb-1", Duration::ZERO).unwrap_err().to_string();

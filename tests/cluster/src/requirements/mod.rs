@@ -1,15 +1,15 @@
 //! What nodes need from the machine, and how to get it.
 
+mod machine;
+mod problems;
+
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{
-    cgroups::Hierarchy,
-    command::{Invocation, find_program},
-};
+use crate::command::find_program;
+use machine::Machine;
 
 const INSTALL: &str = "run tests/cluster/install.sh as root";
 
@@ -44,11 +44,7 @@ pub fn check_nodes() -> Result<(), Missing> {
     if let Err(missing) = node_programs() {
         problems.extend(missing.problems);
     }
-    if rustix::process::geteuid().is_root() {
-        problems.extend(kernel_problems());
-    } else {
-        problems.push("not root: run as root, or with sudo".to_owned());
-    }
+    problems.extend(problems::problems(&Machine::read()));
     if problems.is_empty() { Ok(()) } else { Err(Missing { problems }) }
 }
 
@@ -78,37 +74,6 @@ pub(crate) fn node_programs() -> Result<NodePrograms, Missing> {
     }
 }
 
-/// Two checks at once in one process must not remove each other's control group.
-static PROBES: AtomicU32 = AtomicU32::new(0);
-
-fn kernel_problems() -> Vec<String> {
-    let mut problems = Vec::new();
-    if Invocation::words("unshare --mount --net --pid --ipc --uts --cgroup --fork true").run().is_err() {
-        problems.push("the kernel refuses new namespaces: in a container, run it privileged".to_owned());
-    }
-    // Loading it needs a right that a privileged container may lack; then it is there already or not to be had.
-    let bridge = Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
-    if !bridge.exists() && (Invocation::words("modprobe br_netfilter").run().is_err() || !bridge.exists()) {
-        problems.push(
-            "the kernel module br_netfilter is missing: load it with `modprobe br_netfilter`".to_owned(),
-        );
-    }
-    let hierarchy = Hierarchy::of_machine();
-    let number = PROBES.fetch_add(1, Ordering::Relaxed);
-    let probe = format!("dask-testbed-probe-{}-{number}", std::process::id());
-    let created = hierarchy.create(&probe);
-    if hierarchy.remove(&probe, std::time::Duration::from_secs(1)).is_err() || created.is_err() {
-        problems.push("control groups cannot be made: in a container, run it privileged".to_owned());
-    }
-    if let Hierarchy::V1(mounts) = &hierarchy
-        && !mounts.iter().any(|mount| mount.options.contains("memory"))
-    {
-        problems
-            .push("no memory controller among the control groups: boot with cgroup_enable=memory".to_owned());
-    }
-    problems
-}
-
 /// Memory of the machine in bytes.
 pub(crate) fn machine_memory() -> u64 {
     parse_memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
@@ -119,21 +84,9 @@ fn parse_memory(text: &str) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 
-/// The kernel cannot put an overlay on an overlay (a checkout inside a container): copies work everywhere.
+/// An overlay where the kernel takes one, else copies, which work everywhere.
 pub(crate) fn snapshotter(dir: &Path) -> &'static str {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    if file_system(&mounts, dir) == Some("overlay") { "native" } else { "overlayfs" }
-}
-
-/// Type of the file system on which a folder lies.
-fn file_system<'a>(mounts: &'a str, dir: &Path) -> Option<&'a str> {
-    let fields = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(1);
-        Some((fields.next()?, fields.next()?))
-    });
-    let holding = fields.filter(|(mount, _)| dir.starts_with(mount));
-    // Of two mounts on one folder the later hides the earlier.
-    holding.max_by_key(|(mount, _)| mount.len()).map(|(_, kind)| kind)
+    if machine::takes_overlay(dir) { "overlayfs" } else { "native" }
 }
 
 #[cfg(test)]
@@ -151,14 +104,5 @@ mod tests {
     fn memory_is_in_bytes() {
         assert_eq!(parse_memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), 16_777_216);
         assert!(machine_memory() > 0);
-    }
-
-    #[test]
-    fn innermost_and_latest_mount_counts() {
-        let mounts = "a / overlay rw 0 0\nb /work ext4 rw 0 0\nc /work overlay rw 0 0\nd /wo tmpfs rw 0 0\n";
-        assert_eq!(file_system(mounts, Path::new("/home")), Some("overlay"));
-        assert_eq!(file_system(mounts, Path::new("/work/x")), Some("overlay"));
-        assert_eq!(file_system("b /work ext4 rw 0 0\n", Path::new("/work/x")), Some("ext4"));
-        assert_eq!(file_system(mounts, Path::new("/wo/x")), Some("tmpfs"));
     }
 }
