@@ -1,6 +1,8 @@
 //! Schedulers that answer the most expensive things they can think of.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dask_protocol::frame;
@@ -73,11 +75,19 @@ impl Hostility {
         Self::HangsUp,
         Self::Hangs,
     ];
+
+    /// Whether no answer is of any use, so that every question ends with a failure.
+    #[must_use]
+    pub fn is_useless(self) -> bool {
+        matches!(self, Self::Letters | Self::Stranger | Self::LettersLater | Self::Deep)
+    }
 }
 
 /// A hostile scheduler on port 8786 of an address. Gone when dropped.
 #[derive(Debug)]
 pub struct HostileScheduler {
+    how: Hostility,
+    connections: Arc<AtomicUsize>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -85,14 +95,16 @@ impl HostileScheduler {
     /// Starts one.
     pub async fn start(ip: Ipv4Addr, how: Hostility) -> Self {
         let listener = TcpListener::bind((ip, 8786)).await.expect("the address is free");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = connections.clone();
         let serving = tokio::spawn(async move {
-            let answers = Answers::of(how);
-            let answers = std::sync::Arc::new(answers);
+            let answers = Arc::new(Answers::of(how));
             let mut open = tokio::task::JoinSet::new();
             loop {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let Ok((stream, _)) = accepted else { continue };
+                        counter.fetch_add(1, Ordering::Relaxed);
                         let answers = answers.clone();
                         open.spawn(async move { answers.serve(stream).await });
                     }
@@ -100,7 +112,19 @@ impl HostileScheduler {
                 }
             }
         });
-        Self { _task: AbortOnDropHandle::new(serving) }
+        Self { how, connections, _task: AbortOnDropHandle::new(serving) }
+    }
+
+    /// In what it is hostile.
+    #[must_use]
+    pub fn how(&self) -> Hostility {
+        self.how
+    }
+
+    /// How often somebody connected.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
@@ -191,7 +215,7 @@ impl Answers {
                 answers.queue = framed(&queue("Scheduler-1", 2, (0..6_500).map(one).collect()));
             }
             Hostility::FullLists | Hostility::SlowList => {
-                answers.workers = framed(&rows(WORKERS, "w", &letters(380)))
+                answers.workers = framed(&rows(WORKERS, "w", &letters(380)));
             }
             Hostility::ManyWorkers => answers.workers = framed(&rows(40_000, "w", &Value::Nil)),
             Hostility::LongNames => {
