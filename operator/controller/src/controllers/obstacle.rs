@@ -50,17 +50,24 @@ impl Obstacle {
         Self::new(Reason::NameTaken, message)
     }
 
-    /// The words of several obstacles in their order, each cut to [`MOST_WORDS`] bytes.
+    /// A message cut to [`MOST_WORDS`] bytes.
+    #[must_use]
+    pub fn cut(message: &str) -> &str {
+        &message[..message.floor_char_boundary(MOST_WORDS)]
+    }
+
+    /// The words of these obstacles in their order; of several, each is cut to [`MOST_WORDS`] bytes.
     pub fn named<'a>(obstacles: impl IntoIterator<Item = &'a Self>) -> String {
         let mut words: Vec<&str> = Vec::new();
         for obstacle in obstacles {
-            let end = obstacle.message.floor_char_boundary(MOST_WORDS);
-            let message = &obstacle.message[..end];
-            if !words.contains(&message) {
-                words.push(message);
+            if !words.contains(&&*obstacle.message) {
+                words.push(&obstacle.message);
             }
         }
-        words.join("; ")
+        match words.as_slice() {
+            [only] => (*only).to_owned(),
+            several => several.iter().map(|message| Self::cut(message)).collect::<Vec<_>>().join("; "),
+        }
     }
 }
 

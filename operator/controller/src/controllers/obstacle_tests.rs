@@ -107,4 +107,5 @@ fn several_are_named_within_bounds() {
     let words = Obstacle::named([&quota(), &long, &quota()]);
     assert!(words.starts_with("no room; ä") && words.len() < 500, "{} bytes", words.len());
     assert_eq!(words.matches("no room").count(), 1, "the same words once");
+    assert_eq!(Obstacle::named([&long]), long.message, "one alone has all the room");
 }

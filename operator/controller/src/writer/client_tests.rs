@@ -134,6 +134,36 @@ async fn a_pod_is_created_from_its_bytes() {
 }
 
 #[tokio::test]
+async fn the_body_of_a_pod_is_made_when_its_turn_has_come_if_it_is_wanted_then() {
+    let api = Api::default();
+    let limits = Limits { in_flight: 1, reserved: 0, timeout: Duration::from_secs(5) };
+    let writer = writer_with(&api, Answer::Never, limits);
+    let first = writer.clone();
+    let first = tokio::spawn(async move { first.create_pod(&key(), vec![], Lane::Bulk).await });
+    api.arrived.notified().await;
+    let made = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (second, mark) = (writer.clone(), made.clone());
+    let second = tokio::spawn(async move {
+        let body = || {
+            mark.store(true, std::sync::atomic::Ordering::SeqCst);
+            None
+        };
+        second.create_pod_if(&key(), Lane::Bulk, body).await
+    });
+    tokio::task::yield_now().await;
+    assert!(!made.load(std::sync::atomic::Ordering::SeqCst), "it waits for its turn without a body");
+    first.abort();
+    assert_eq!(second.await.unwrap().unwrap(), None, "it was called off");
+    assert_eq!(api.lines().len(), 1);
+
+    let api = Api::default();
+    let writer = self::writer(&api, Answer::With(201, pod()));
+    let created = writer.create_pod_if(&key(), Lane::Bulk, || Some(b"{}".to_vec())).await.unwrap();
+    assert_eq!(created.unwrap().kind(), "created");
+    assert_eq!(counted(&writer), ["create Pod success"]);
+}
+
+#[tokio::test]
 async fn an_object_is_created_where_its_metadata_says() {
     let api = Api::default();
     let service: Service =

@@ -9,6 +9,10 @@ use super::error::Target;
 /// Most causes of an invalid object that are named.
 const MAX_CAUSES: usize = 3;
 
+/// Most bytes of the API server's words: those of a webhook can be as long as it likes, and the cure behind them has to
+/// fit into a condition, which holds 1,000 bytes.
+const MOST_WORDS: usize = 700;
+
 /// A refusal that only a person can lift. The message does not name the object, because its siblings are
 /// refused for the same reason.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -122,7 +126,7 @@ fn invalid(target: &Target, status: &Status) -> Refusal {
 }
 
 fn refused(reason: Reason, target: &Target, words: &str, cure: &str) -> Refusal {
-    let words = words.trim_end_matches('.');
+    let words = words[..words.floor_char_boundary(MOST_WORDS)].trim_end_matches('.');
     Refusal {
         reason,
         message: format!("the API server refused to {} a {}: {words}; {cure}", target.verb, target.kind),

@@ -196,3 +196,25 @@ fn the_cure_names_the_place_where_the_user_wrote_it(
 fn what_calls_for_another_try_is_no_refusal(#[case] code: u16, #[case] message: &str) {
     assert_eq!(classify_refusal(&target("Pod"), &status(code, message)), None);
 }
+
+#[test]
+fn a_label_is_not_corrected_in_the_pod_spec() {
+    let (reason, message) = refusal("Pod", &invalid_with(&[("metadata.labels", "Invalid value: \"a b\"")]));
+    assert_eq!(reason, Reason::InvalidPod);
+    let cure =
+        "metadata.labels: Invalid value: \"a b\"; correct it in spec.worker.metadata, or in the labels";
+    assert!(message.contains(cure), "{message}");
+    let both = [("metadata.labels", "bad"), ("spec.containers", "bad")];
+    assert!(refusal("Pod", &invalid_with(&both)).1.contains("correct it in spec.worker.spec"));
+}
+
+#[test]
+fn a_webhook_that_talks_much_does_not_hide_the_cure() {
+    let words = format!("admission webhook \"w\" denied the request: {}", "ä".repeat(100_000));
+    let (_, message) = refusal("Pod", &status(403, &words));
+    assert!(
+        message.len() < 1_000 && message.ends_with("administrator of the cluster"),
+        "{} bytes",
+        message.len()
+    );
+}

@@ -1,6 +1,7 @@
 //! What a person is told about the workers of a group, besides its conditions.
 
 use dask_operator_api::{ConditionType, DaskWorkerGroup, DaskWorkerGroupStatus, Reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::info;
 
 use super::decide::GroupPlan;
@@ -48,21 +49,28 @@ pub(super) fn announce_obstacles(
 ) {
     let untold = ctx.group_obstacles.untold(&ObjectKey::of(group), &group.metadata, obstacles);
     let told = next.and_then(|next| new_reason(before, next));
-    for (_, Obstacle { reason, message }) in untold {
-        if reason.is_problem() && told.as_deref() != Some(reason.into()) {
+    for (_, obstacle) in untold {
+        let Obstacle { reason, message } = obstacle;
+        if reason.is_problem() && told != Some(reason.into()) && !is_named(before, &message) {
             ctx.announce(group, &Announcement { reason, message, warning: true });
         }
     }
 }
 
-/// The reason of condition `WorkersReady` if it is another one than before.
-fn new_reason(before: &DaskWorkerGroupStatus, next: &DaskWorkerGroupStatus) -> Option<String> {
+fn workers_ready(status: &DaskWorkerGroupStatus) -> Option<&Condition> {
     let type_: &str = ConditionType::WorkersReady.into();
-    let reason = |status: &DaskWorkerGroupStatus| {
-        let mut conditions = status.conditions.iter();
-        conditions.find(|condition| condition.type_ == type_).map(|condition| condition.reason.clone())
-    };
-    reason(next).filter(|new| reason(before).as_ref() != Some(new))
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// The reason of condition `WorkersReady` if it is another one than before.
+fn new_reason<'a>(before: &DaskWorkerGroupStatus, next: &'a DaskWorkerGroupStatus) -> Option<&'a str> {
+    let new = &*workers_ready(next)?.reason;
+    workers_ready(before).is_none_or(|old| old.reason != new).then_some(new)
+}
+
+/// Whether the condition says so already, of which an operator before this one has told then.
+fn is_named(status: &DaskWorkerGroupStatus, message: &str) -> bool {
+    workers_ready(status).is_some_and(|condition| condition.message.contains(Obstacle::cut(message)))
 }
 
 /// Names of the workers that go only because there are too many.

@@ -118,7 +118,9 @@ fn a_new_reason_of_the_condition_tells_by_itself() {
         ..DaskWorkerGroupStatus::default()
     };
     let (ready, quota) = (status(Reason::AllReady), status(Reason::QuotaExceeded));
-    assert_eq!(new_reason(&ready, &quota).as_deref(), Some("QuotaExceeded"));
+    assert_eq!(new_reason(&ready, &quota), Some("QuotaExceeded"));
     assert_eq!(new_reason(&quota, &quota), None);
-    assert_eq!(new_reason(&DaskWorkerGroupStatus::default(), &ready).as_deref(), Some("AllReady"));
+    assert_eq!(new_reason(&DaskWorkerGroupStatus::default(), &ready), Some("AllReady"));
+    assert!(is_named(&quota, "words") && !is_named(&quota, "other words"));
+    assert!(!is_named(&DaskWorkerGroupStatus::default(), "words"));
 }

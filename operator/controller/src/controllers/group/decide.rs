@@ -233,7 +233,7 @@ fn batch_pause(
 ) -> Option<Duration> {
     allocation.batch_size?;
     let newest = workers.iter().map(|worker| worker.created).max()?;
-    let wait = until(newest + allocation.delay, now)?;
+    let wait = until(newest.checked_add(allocation.delay).ok()?, now)?;
     (wait <= allocation.delay.saturating_add(CLOCK_SKEW)).then_some(wait)
 }
 

@@ -47,10 +47,11 @@ impl Progress {
         self.groups().get(group).filter(|entry| entry.uid == uid).map_or(0, |entry| entry.in_a_row)
     }
 
-    /// So many workers were created, and whether one of the creations failed.
-    pub(super) fn created(&self, group: &ObjectKey, uid: &str, count: usize, failed: bool) {
+    /// So many workers were created in a group that had `size` before, and whether one of the creations failed.
+    pub(super) fn created(&self, group: &ObjectKey, uid: &str, size: i32, count: usize, failed: bool) {
         let mut groups = self.groups();
         let entry = entry_of(&mut groups, group, uid);
+        entry.size.get_or_insert(size);
         entry.in_a_row = if failed { 0 } else { entry.in_a_row.saturating_add(count) };
         entry.change.created = entry.change.created.saturating_add(count);
     }
@@ -74,12 +75,11 @@ impl Progress {
         }
     }
 
-    /// The group is at rest with this wanted number; returns what changed since it last was. `known` is its size as its
-    /// status says, for a group that this process has not seen at rest yet.
-    pub(super) fn at_rest(&self, group: &ObjectKey, uid: &str, wanted: i32, known: i32) -> SizeChange {
+    /// The group is at rest with this wanted number; returns what changed since it last was.
+    pub(super) fn at_rest(&self, group: &ObjectKey, uid: &str, wanted: i32) -> SizeChange {
         let mut groups = self.groups();
         let entry = entry_of(&mut groups, group, uid);
-        let before = entry.size.replace(wanted).unwrap_or(known);
+        let before = entry.size.replace(wanted).unwrap_or(wanted);
         let growth = i64::from(wanted) - i64::from(before);
         SizeChange { growth, ..std::mem::take(&mut entry.change) }
     }
@@ -139,12 +139,12 @@ mod tests {
     #[test]
     fn the_pace_is_kept_until_a_failure_or_the_end() {
         let progress = Progress::default();
-        progress.created(&key(), "a", 300, false);
-        progress.created(&key(), "a", 200, false);
+        progress.created(&key(), "a", 0, 300, false);
+        progress.created(&key(), "a", 300, 200, false);
         assert_eq!((progress.in_a_row(&key(), "a"), progress.in_a_row(&key(), "b")), (500, 0));
-        progress.created(&key(), "a", 7, true);
+        progress.created(&key(), "a", 500, 7, true);
         assert_eq!(progress.in_a_row(&key(), "a"), 0);
-        progress.created(&key(), "a", 7, false);
+        progress.created(&key(), "a", 507, 7, false);
         progress.complete(&key());
         assert_eq!(progress.in_a_row(&key(), "a"), 0);
     }
@@ -152,19 +152,21 @@ mod tests {
     #[test]
     fn what_changed_is_told_once_when_it_is_over() {
         let progress = Progress::default();
-        progress.created(&key(), "a", 500, false);
-        progress.created(&key(), "a", 3, true);
-        progress.created(&key(), "a", 97, false);
-        let filled = progress.at_rest(&key(), "a", 600, 0);
+        progress.created(&key(), "a", 0, 500, false);
+        progress.created(&key(), "a", 500, 3, true);
+        progress.created(&key(), "a", 503, 97, false);
+        let filled = progress.at_rest(&key(), "a", 600);
         assert_eq!((filled.created, filled.growth), (600, 600));
-        assert_eq!(progress.at_rest(&key(), "a", 600, 600), SizeChange::default(), "nothing since");
+        assert_eq!(progress.at_rest(&key(), "a", 600), SizeChange::default(), "nothing since");
         progress.removed(&key(), "a", ["w-1", "w-2"].into_iter());
         progress.removed(&key(), "a", (3..100).map(|_| "w-x"));
-        let shrunk = progress.at_rest(&key(), "a", 501, 600);
+        let shrunk = progress.at_rest(&key(), "a", 501);
         assert_eq!((shrunk.removed, shrunk.growth, shrunk.names.len()), (99, -99, MOST_NAMES));
         assert_eq!(shrunk.names[..2], ["w-1", "w-2"]);
+        progress.created(&key(), "a", 500, 1, false);
+        assert_eq!(progress.at_rest(&key(), "a", 501).growth, 0, "one in place of another");
         progress.forget(&key());
-        assert_eq!(progress.at_rest(&key(), "a", 501, 501).growth, 0, "its status says how large it is");
+        assert_eq!(progress.at_rest(&key(), "a", 501).growth, 0, "it was so before this process");
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl<'a> Group<'a> {
         let creations = Creations { key, uid: self.uid, template, ordinals: &plan.create, wish };
         let outcome = steps.take(Purpose::Creation, true, apply::create(ctx, &creations)).await;
         let failed = outcome.done < plan.create.len() && !outcome.left;
-        ctx.progress.created(key, self.uid, outcome.done, failed);
+        ctx.progress.created(key, self.uid, self.before.replicas, outcome.done, failed);
         let (created, refused) = (outcome.done, outcome.refused.is_some());
         info!(group = %key, created, missing = plan.missing, refused, "workers created");
         let is_batch = ctx.settings.worker_allocation().batch_size.is_some();
@@ -215,8 +215,11 @@ impl<'a> Group<'a> {
         let mut current = ctx.cache.group_snapshot(key).unwrap_or_else(|| self.snapshot.clone());
         self.start.waiting.explain(&mut current.members.workers, self.now);
         let obstacles = self.obstacles(plan);
+        // That no status could be written is over when this one can be read.
+        let of_status = |(purpose, _): &(Purpose, Obstacle)| *purpose == Purpose::Status;
+        let shown: Vec<_> = obstacles.iter().filter(|obstacle| !of_status(obstacle)).cloned().collect();
         let told = Told {
-            obstacles: &obstacles,
+            obstacles: &shown,
             failures: plan.failures.as_ref(),
             shrinking: plan.shrinking.as_ref(),
             template_hash: &self.template_hash,
@@ -225,8 +228,8 @@ impl<'a> Group<'a> {
         let next = status(&current, &told, &self.known, self.now);
         let next = modules::with_modules(next, group, ctx.settings.telemetry(), &self.before, self.now);
         let standing = ctx.group_obstacles.standing(key, &group.metadata, Purpose::Status, Instant::now());
-        let shown = standing.is_none().then_some(&next);
-        announce::announce_obstacles(ctx, group, &self.before, shown, &obstacles);
+        let written = standing.is_none().then_some(&next);
+        announce::announce_obstacles(ctx, group, &self.before, written, &obstacles);
         if let Some(standing) = standing {
             steps.look_again(standing.wait);
             return true;
@@ -272,7 +275,7 @@ impl<'a> Group<'a> {
         if is_rest && announce::is_settled(plan) {
             let group = &self.snapshot.members.group;
             let wanted = group.spec.worker.replicas;
-            let change = self.ctx.progress.at_rest(self.key, self.uid, wanted, self.before.replicas);
+            let change = self.ctx.progress.at_rest(self.key, self.uid, wanted);
             for news in announce::size_news(&change, wanted) {
                 self.ctx.announce(&**group, &news);
             }
