@@ -129,13 +129,15 @@ pub(crate) fn remove(names: &Names) -> Result<(), command::Error> {
     leave_namespace_folder()
 }
 
-/// `ip netns add` mounts its folder on itself when it is first used: undone when nobody has a namespace any more.
-/// The caller holds the machine's lock, so that no cluster is just beginning to use it.
+/// `ip netns add` makes its folder and mounts it on itself when it is first used: undone when nobody has a namespace
+/// any more. The caller holds the machine's lock, so that no cluster is just beginning to use it.
 fn leave_namespace_folder() -> Result<(), command::Error> {
     let folder = "/run/netns";
     let mounted = std::fs::read_to_string("/proc/mounts").unwrap_or_default().contains(" /run/netns ");
     if mounted && namespaces("").is_empty() {
         Invocation::new("umount").args([folder]).run()?;
+        // Whoever is just making a namespace has put something into it.
+        let _ = std::fs::remove_dir(folder);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# What `make test-vm` does inside a virtual machine: a local Kubernetes with two nodes, the operator, a Dask cluster that
-# computes and scales down, and then a look at what is left. Its last line is `vm: PASS` or `vm: FAIL <step>`; the
-# machine turns itself off. Everything comes from /payload, the second disk; there is no network.
+# What `make test-vm` does inside a virtual machine: a local Kubernetes with two nodes, the operator, a Dask cluster
+# that computes and scales down, and then a look at what is left. Its last line is `vm: PASS` or `vm: FAIL <step>`;
+# the machine turns itself off. Everything comes from /payload, the second disk; there is no network.
 set -eu
 
 # How many times longer than elsewhere everything may take here.
@@ -51,16 +51,17 @@ look() {
         find /sys/class/net -type l | sed 's/^/link /'
         ip -o route show table all | sed 's/^/route /'
         find /run/netns -mindepth 1 2> /dev/null | sed 's/^/namespace /'
-        nft list ruleset | sed 's/^/rule /'
+        nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/; s/^/rule /'
         find /sys/fs/cgroup -maxdepth 1 -type d | sed 's/^/group /'
         find /sys/fs/cgroup -type d \( -name 'tb*' -o -name 'kube*' -o -name 'dask-*' \) | sed 's/^/group /'
         find /var/lib /var/log /etc /opt /run -maxdepth 1 | sed 's/^/folder /'
     } | sort
 }
 settings() {
-    sysctl --all 2> /dev/null | sort |
-        grep -vE '^(fs\.(dentry-state|file-nr|inode-nr|inode-state)|kernel\.(random\.|ns_last_pid|pty\.nr)|net\.netfilter\.nf_conntrack_count)'
+    counters='fs\.(dentry-state|file-nr|inode-nr|inode-state)|kernel\.(random\.|ns_last_pid|pty\.nr)'
+    sysctl --all 2> /dev/null | sort | grep -vE "^($counters|net\.netfilter\.nf_conntrack_count)"
 }
+
 until_true() { # until_true SECONDS COMMAND...
     limit=$(($(cut -d . -f 1 /proc/uptime) + $1 * patience))
     shift
@@ -107,7 +108,8 @@ dask-testbed load --name vm /payload/images/dask-*.tar
 
 begin "operator"
 kubectl create namespace dask-operator
-kubectl apply --namespace dask-operator --server-side --filename /payload/operator.yaml
+# The definitions are large: an emulated API server may need longer than the minute that a request has.
+until_true 20 kubectl apply --namespace dask-operator --server-side --filename /payload/operator.yaml
 kubectl wait --for=condition=Established --timeout=$((10 * patience))s --all customresourcedefinitions
 kubectl --namespace dask-operator rollout status deployment/dask-operator --timeout=$((40 * patience))s
 
@@ -167,7 +169,8 @@ if [ -x /usr/sbin/dockerd ]; then
     # An image with nothing, and everything from the machine.
     tar --create --files-from /dev/null | docker import - nothing > /dev/null
     docker run --rm --privileged --cgroupns private --tmpfs /run --tmpfs /tmp \
-        --volume /usr:/usr --volume /usr/bin:/bin --volume /usr/sbin:/sbin --volume /usr/lib:/lib --volume /usr/lib64:/lib64 \
+        --volume /usr:/usr --volume /usr/bin:/bin --volume /usr/sbin:/sbin \
+        --volume /usr/lib:/lib --volume /usr/lib64:/lib64 \
         --volume /etc:/etc:ro --volume /payload:/payload --volume /srv:/srv --volume /var/tmp:/var/lib \
         --env PATH --env DASK_TESTBED_DIR --env DASK_TESTBED_PATIENCE nothing sh /srv/inside.sh
 else

@@ -47,7 +47,7 @@ impl Release {
     fn neighbours(self) -> &'static str {
         match self {
             Self::Bookworm => "",
-            Self::Trixie => ",docker.io",
+            Self::Trixie => ",docker.io,docker-cli",
         }
     }
 

@@ -4,7 +4,7 @@ use super::*;
 fn releases_differ_in_packages_and_so_in_version() {
     let [twelve, thirteen] = Release::ALL;
     assert_ne!(twelve.version(), thirteen.version());
-    assert!(thirteen.packages().ends_with(",docker.io") && !twelve.packages().contains("docker"));
+    assert!(thirteen.packages().ends_with(",docker.io,docker-cli") && !twelve.packages().contains("docker"));
     assert!(!PACKAGES.contains(' '), "{PACKAGES}");
 }
 
