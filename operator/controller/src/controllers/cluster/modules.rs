@@ -92,11 +92,10 @@ pub(super) async fn vanished(
     let map = key.sibling(telemetry::config_map_name(&key.name));
     let found = ctx.writer.get::<ConfigMap>(&map, Lane::Urgent).await;
     let vanished = matches!(found, Err(WriteError::NotFound { .. }));
-    match &found {
-        Err(error) if !vanished => {
-            debug!(cluster = %key, error = %chain(error), "modules could not be looked for")
-        }
-        _ => {}
+    if let Err(error) = &found
+        && !vanished
+    {
+        debug!(cluster = %key, error = %chain(error), "modules could not be looked for");
     }
     if vanished {
         info!(cluster = %key, config_map = %map.name, "the preload modules vanished and are stored again");

@@ -98,7 +98,7 @@ pub struct Inputs<'a> {
 /// Decides what to write for a group.
 #[must_use]
 pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> GroupPlan {
-    let Inputs { status, standing, allocation, .. } = *inputs;
+    let Inputs { status, standing, .. } = *inputs;
     let group = &*snapshot.members.group;
     if group.metadata.deletion_timestamp.is_some() {
         return GroupPlan::default();
@@ -184,30 +184,34 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     plan.requeue_after = earlier(plan.requeue_after, earlier(useless.requeue_after, update.requeue_after));
     plan.requeue_after = earlier(plan.requeue_after, inputs.settling.filter(|_| waits_for_edits));
 
-    let missing = desired.saturating_sub(staying + waiting.len());
-    plan.missing = missing;
-    if missing == 0 {
-        return plan;
+    plan.missing = desired.saturating_sub(staying + waiting.len());
+    if plan.missing > 0 {
+        plan_creations(&mut plan, snapshot, inputs, now);
     }
+    plan
+}
+
+/// Plans the creation of the workers that are missing, as many as may be made now.
+fn plan_creations(plan: &mut GroupPlan, snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) {
+    let Inputs { status, standing, allocation, .. } = *inputs;
     if let Some(refusal) = standing {
         plan.obstacle = Some(refusal.obstacle.clone());
         plan.requeue_after = earlier(plan.requeue_after, Some(refusal.wait));
-        return plan;
+        return;
     }
     if snapshot.awaited().is_some() {
         plan.silence = silence(snapshot, status, now);
-        return plan;
+        return;
     }
-    if let Some(pause) = batch_pause(workers, &allocation, now) {
+    if let Some(pause) = batch_pause(&snapshot.members.workers, &allocation, now) {
         plan.requeue_after = earlier(plan.requeue_after, Some(pause));
-        return plan;
+        return;
     }
-    let batch = missing.min(allocation.batch_size.unwrap_or(usize::MAX)).min(MOST_PLANNED);
+    let batch = plan.missing.min(allocation.batch_size.unwrap_or(usize::MAX)).min(MOST_PLANNED);
     plan.create = next_ordinals(snapshot, status.highest_ordinal, batch);
-    if batch < missing && allocation.batch_size.is_some() {
+    if batch < plan.missing && allocation.batch_size.is_some() {
         plan.requeue_after = earlier(plan.requeue_after, Some(allocation.delay));
     }
-    plan
 }
 
 /// Why the wanted number of workers cannot be meant. The schema refuses such numbers, but groups may have been stored
