@@ -106,9 +106,9 @@ pub async fn why(
 }
 
 fn patience_left(waiter: &Waiter, now: Timestamp) -> Option<Duration> {
-    let waited = now.duration_since(waiter.since);
+    let so_far = now.duration_since(waiter.since);
     // A clock behind the API server's makes nobody wait longer.
-    let left = PATIENCE.checked_sub(waited.max(SignedDuration::ZERO)).unwrap_or_default();
+    let left = PATIENCE.checked_sub(so_far.max(SignedDuration::ZERO)).unwrap_or_default();
     Duration::try_from(left).ok().filter(|left| !left.is_zero())
 }
 

@@ -1,5 +1,6 @@
 //! Carrying out the plan for a cluster.
 
+use dask_operator_api::labels::TELEMETRY;
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -112,18 +113,19 @@ async fn write_scheduler(
     let key = &owner.scheduler();
     let (writer, cache) = (&ctx.writer, &ctx.cache);
     let stored = match &plan.config_map {
-        // A new cluster has none yet.
-        Some(wanted) => Some(modules::store(ctx, cluster, wanted, plan.scheduler.create.is_none()).await?),
+        Some(wanted) => Some(modules::store(ctx, cluster, wanted, plan.was_stored).await?),
         None => None,
     };
-    let SchedulerWrites { create: wanted, patch, roll } = match &stored {
+    let without_digest;
+    let chosen = match &stored {
         Some(Stored::Missing(_)) => &plan.without_modules,
-        // Nothing is newer on the Deployment than what it remembers of the ConfigMap.
-        Some(Stored::Outdated(_)) if plan.scheduler.create.is_none() && plan.scheduler.roll.is_none() => {
-            &SchedulerWrites::default()
+        Some(Stored::Outdated(_)) => {
+            without_digest = plan.scheduler.clone().without(TELEMETRY);
+            &without_digest
         }
         _ => &plan.scheduler,
     };
+    let SchedulerWrites { create: wanted, patch, roll } = chosen;
     if let Some(deployment) = wanted {
         let deployment = create(ctx, cluster, &**deployment).await?;
         cache.created_deployment(&deployment);

@@ -14,6 +14,8 @@ use crate::controllers::Obstacle;
 pub struct ClusterPlan {
     /// The ConfigMap that pods mount is created, or brought up to date.
     pub config_map: Option<Box<ConfigMap>>,
+    /// It was stored before, so it is looked for before it is created.
+    pub was_stored: bool,
     /// The Service is created.
     pub service: Option<Box<Service>>,
     /// Merge patch of the existing Service.
@@ -48,6 +50,25 @@ impl SchedulerWrites {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.create.is_none() && self.patch.is_none() && self.roll.is_none()
+    }
+}
+
+impl SchedulerWrites {
+    /// The same, but what is there stays as this annotation of the Deployment.
+    #[must_use]
+    pub fn without(mut self, annotation: &str) -> Self {
+        let created = self.create.as_mut().into_iter().chain(self.roll.as_mut().map(|roll| &mut roll.wanted));
+        for deployment in created {
+            if let Some(annotations) = &mut deployment.metadata.annotations {
+                annotations.remove(annotation);
+            }
+        }
+        if let Some(annotations) =
+            self.patch.as_mut().and_then(|patch| patch["metadata"]["annotations"].as_object_mut())
+        {
+            annotations.remove(annotation);
+        }
+        self
     }
 }
 

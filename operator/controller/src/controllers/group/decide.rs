@@ -21,6 +21,7 @@ use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::obstacle::StandingRefusal;
+use crate::pods::form::PodForm;
 use crate::pods::metadata;
 use crate::scheduler_link::LinkView;
 
@@ -76,6 +77,8 @@ pub struct Inputs<'a> {
     pub allocation: WorkerAllocation,
     /// Digest of the group's worker template.
     pub template_hash: &'a str,
+    /// The form in which workers are made.
+    pub form: PodForm,
     /// See [`Situation::settling`].
     pub settling: Option<Duration>,
 }
@@ -89,8 +92,12 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
         return GroupPlan::default();
     }
     let workers = &snapshot.members.workers;
+    let mut misfits = misfits(snapshot, inputs.form, now);
+    // They say nothing of their replacements, which are made otherwise.
+    let is_misfit = |pod: &Arc<PodRecord>| misfits.iter().any(|misfit| misfit.pod.uid == pod.uid);
+    let fitting: Vec<_> = workers.iter().filter(|pod| !is_misfit(pod)).cloned().collect();
     let mut plan = GroupPlan {
-        failures: failures::observe(status.failures.as_ref(), workers, now),
+        failures: failures::observe(status.failures.as_ref(), &fitting, now),
         ..GroupPlan::default()
     };
     let cluster = match owning_cluster(snapshot) {
@@ -124,7 +131,6 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     };
     let (lost, look_again) = stranded(&snapshot.members, cluster, inputs.link, now);
     let lost: Vec<_> = lost.into_iter().filter(|_| fits).collect();
-    let mut misfits = misfits(snapshot, now);
     misfits.retain(|misfit| {
         [&shrink.remove, &update.remove, &lost].iter().all(|removals| !is_among(removals, &misfit.pod))
     });

@@ -29,7 +29,9 @@ fn gone() -> LinkView {
 }
 
 fn inputs<'a>(status: &'a DaskWorkerGroupStatus, link: &'a LinkView) -> Inputs<'a> {
-    Inputs { template_hash: "", status, link, standing: None, allocation: UNLIMITED, settling: None }
+    // What is made now runs the module.
+    let form = PodForm { lacking: Some(Image::new("dask")), ..PodForm::default() };
+    Inputs { template_hash: "", status, link, standing: None, allocation: UNLIMITED, form, settling: None }
 }
 
 fn snapshot(replicas: i32, workers: Vec<Arc<PodRecord>>) -> GroupSnapshot {

@@ -67,6 +67,7 @@ async fn reconcile_group(group: Arc<DaskWorkerGroup>, ctx: Arc<Context>) -> Resu
         link: &link,
         standing: standing.as_ref(),
         allocation: ctx.settings.worker_allocation(),
+        form: start.form,
         settling: ctx.group_edits.settling(&key, group.metadata.generation, Instant::now()),
     };
     let mut plan = decide(&snapshot, &inputs, now);
