@@ -54,19 +54,23 @@ impl SchedulerWrites {
 }
 
 impl SchedulerWrites {
-    /// The same, but what is there stays as this annotation of the Deployment.
+    /// The same without this annotation of the Deployment.
     #[must_use]
     pub fn without(mut self, annotation: &str) -> Self {
-        let created = self.create.as_mut().into_iter().chain(self.roll.as_mut().map(|roll| &mut roll.wanted));
-        for deployment in created {
+        let rolled = self.roll.as_mut().map(|roll| &mut roll.wanted);
+        for deployment in self.create.as_mut().into_iter().chain(rolled) {
             if let Some(annotations) = &mut deployment.metadata.annotations {
                 annotations.remove(annotation);
             }
         }
-        if let Some(annotations) =
-            self.patch.as_mut().and_then(|patch| patch["metadata"]["annotations"].as_object_mut())
+        let pointer = "/metadata/annotations";
+        let annotations = self.patch.as_mut().and_then(|patch| patch.pointer_mut(pointer)?.as_object_mut());
+        if let Some(annotations) = annotations
+            && annotations.remove(annotation).is_some()
+            && annotations.is_empty()
+            && self.patch.as_ref().is_some_and(|patch| patch.get("spec").is_none())
         {
-            annotations.remove(annotation);
+            self.patch = None;
         }
         self
     }
@@ -102,5 +106,24 @@ impl ClusterPlan {
             && self.scheduler.is_empty()
             && self.default_group.is_none()
             && self.default_group_patch.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::nothing(None, None)]
+    #[case::alone(Some(json!({"metadata": {"annotations": {"a": "1"}}})), None)]
+    #[case::others_stay(Some(json!({"metadata": {"annotations": {"a": "1", "b": "2"}}})),
+        Some(json!({"metadata": {"annotations": {"b": "2"}}})))]
+    #[case::no_annotations(Some(json!({"spec": {"strategy": {}}})), Some(json!({"spec": {"strategy": {}}})))]
+    fn an_annotation_is_left_out_and_no_other(#[case] patch: Option<Value>, #[case] expected: Option<Value>) {
+        let writes = SchedulerWrites { patch, ..SchedulerWrites::default() }.without("a");
+        assert_eq!(writes.patch, expected);
     }
 }
