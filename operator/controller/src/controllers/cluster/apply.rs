@@ -1,5 +1,6 @@
 //! Carrying out the plan for a cluster.
 
+use dask_operator_api::labels::TELEMETRY;
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
@@ -133,8 +134,7 @@ async fn write_service(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan)
 async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPlan) -> Applied {
     let mut applied = Applied::default();
     if let Some(wanted) = &plan.config_map {
-        // A new cluster has none yet.
-        match modules::store(ctx, cluster, wanted, plan.scheduler.create.is_none()).await {
+        match modules::store(ctx, cluster, wanted, plan.was_stored).await {
             Ok(stored) => applied.modules = Some(stored),
             Err(error) => {
                 applied.note(Part::ConfigMap, Err(error.into()));
@@ -142,12 +142,12 @@ async fn write_scheduler(ctx: &Context, cluster: &DaskCluster, plan: &ClusterPla
             }
         }
     }
-    let nothing = SchedulerWrites::default();
+    let without_digest;
     let planned = match &applied.modules {
         Some(Stored::Missing(_)) => &plan.without_modules,
-        // Nothing is newer on the Deployment than what it remembers of the ConfigMap.
-        Some(Stored::Outdated(_)) if plan.scheduler.create.is_none() && plan.scheduler.roll.is_none() => {
-            &nothing
+        Some(Stored::Outdated(_)) => {
+            without_digest = plan.scheduler.clone().without(TELEMETRY);
+            &without_digest
         }
         _ => &plan.scheduler,
     };

@@ -168,14 +168,15 @@ fn decide_deployment(
     // The ConfigMap is not watched: the Deployment remembers what it holds.
     let current = live.telemetry.as_deref() == Some(telemetry::modules_digest()) && !vanished;
     let store = wants_modules && !current && refused.is_none();
-    let mountable = wants_modules && (store || (live.telemetry.is_some() && !vanished));
-    let roll = |telemetry: bool| {
-        roll_cause(snapshot, inputs, telemetry, now)
-            .map(|cause| SchedulerRoll { wanted: build(telemetry), cause })
+    let mountable = store || (live.telemetry.is_some() && !vanished);
+    let roll = |mountable: bool| {
+        roll_cause(snapshot, inputs, mountable, now)
+            .map(|cause| SchedulerRoll { wanted: build(wants_modules && mountable), cause })
     };
     plan.scheduler.roll = roll(mountable);
     if store {
         plan.config_map = Some(Box::new(telemetry::config_map(cluster)));
+        plan.was_stored = live.telemetry.is_some();
         let mut without = patch.clone();
         if live.telemetry.is_some() {
             without["metadata"]["annotations"][TELEMETRY] = Value::Null;
@@ -193,11 +194,11 @@ fn decide_deployment(
     }
 }
 
-/// Why the scheduler is to be made anew now, with or without modules.
+/// Why the scheduler is to be made anew now, where its modules can be mounted or not.
 fn roll_cause(
     snapshot: &ClusterSnapshot,
     inputs: &Inputs,
-    telemetry: bool,
+    mountable: bool,
     now: Timestamp,
 ) -> Option<RollCause> {
     let live = snapshot.deployment.as_deref()?;
@@ -209,13 +210,12 @@ fn roll_cause(
     if snapshot.scheduler_pods.iter().any(|pod| pod.running) {
         return None;
     }
-    let lacks =
-        |pod: &PodRecord| pod.startup.command_missing.is_some_and(|image| Some(image) == inputs.form.lacking);
+    let lacks = |pod: &PodRecord| inputs.form.lacking.is_some() && pod.startup.command_missing.is_some();
     if live.module_command.is_none() && pods.clone().any(|pod| lacks(pod)) {
         return Some(RollCause::CommandMissing);
     }
     let hangs = |pod: &PodRecord| pod.startup.modules && modules::has_waited(pod, now);
-    (!telemetry && pods.any(|pod| hangs(pod))).then_some(RollCause::ModulesMissing)
+    (!mountable && pods.any(|pod| hangs(pod))).then_some(RollCause::ModulesMissing)
 }
 
 fn non_empty(patch: Value) -> Option<Value> {

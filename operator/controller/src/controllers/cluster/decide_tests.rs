@@ -403,7 +403,7 @@ fn a_scheduler_that_runs_is_never_restarted_for_modules() {
 
 #[rstest]
 #[case::lacking(Some("dask"), None, false, true)]
-#[case::another_image(Some("other"), None, false, false)]
+#[case::webhooks_image(Some("mirror/dask"), None, false, true)]
 #[case::replaced_already(Some("dask"), Some("dask"), false, false)]
 #[case::runs(Some("dask"), None, true, false)]
 #[case::nothing_is_missing(None, None, false, false)]

@@ -47,6 +47,8 @@ impl PartObstacle {
 pub struct ClusterPlan {
     /// The ConfigMap that pods mount is created, or brought up to date.
     pub config_map: Option<Box<ConfigMap>>,
+    /// It was stored before, so it is looked for before it is created.
+    pub was_stored: bool,
     /// The Service is created.
     pub service: Option<Box<Service>>,
     /// Merge patch of the existing Service.
@@ -81,6 +83,29 @@ impl SchedulerWrites {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.create.is_none() && self.patch.is_none() && self.roll.is_none()
+    }
+}
+
+impl SchedulerWrites {
+    /// The same without this annotation of the Deployment.
+    #[must_use]
+    pub fn without(mut self, annotation: &str) -> Self {
+        let rolled = self.roll.as_mut().map(|roll| &mut roll.wanted);
+        for deployment in self.create.as_mut().into_iter().chain(rolled) {
+            if let Some(annotations) = &mut deployment.metadata.annotations {
+                annotations.remove(annotation);
+            }
+        }
+        let pointer = "/metadata/annotations";
+        let annotations = self.patch.as_mut().and_then(|patch| patch.pointer_mut(pointer)?.as_object_mut());
+        if let Some(annotations) = annotations
+            && annotations.remove(annotation).is_some()
+            && annotations.is_empty()
+            && self.patch.as_ref().is_some_and(|patch| patch.get("spec").is_none())
+        {
+            self.patch = None;
+        }
+        self
     }
 }
 
@@ -139,5 +164,24 @@ impl ClusterPlan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         Part::iter().all(|part| !self.writes(part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::nothing(None, None)]
+    #[case::alone(Some(json!({"metadata": {"annotations": {"a": "1"}}})), None)]
+    #[case::others_stay(Some(json!({"metadata": {"annotations": {"a": "1", "b": "2"}}})),
+        Some(json!({"metadata": {"annotations": {"b": "2"}}})))]
+    #[case::no_annotations(Some(json!({"spec": {"strategy": {}}})), Some(json!({"spec": {"strategy": {}}})))]
+    fn an_annotation_is_left_out_and_no_other(#[case] patch: Option<Value>, #[case] expected: Option<Value>) {
+        let writes = SchedulerWrites { patch, ..SchedulerWrites::default() }.without("a");
+        assert_eq!(writes.patch, expected);
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dask_operator_api::DaskCluster;
 use jiff::Timestamp;
 
 use super::decide::Modules;
 use super::modules::{self, Stored};
+use super::updating;
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::snapshot::{ClusterSnapshot, job_of, runner_of};
 use crate::context::Context;
@@ -36,6 +36,11 @@ pub(super) async fn observe(ctx: &Context, snapshot: &ClusterSnapshot, now: Time
     let workers = snapshot.groups.iter().flat_map(|members| &members.workers);
     let pods = snapshot.scheduler_pods.iter().chain(workers);
     starts.learn(&key.namespace, snapshot.deployment.as_deref(), pods);
+    let image = image_of_script(&cluster.spec.scheduler.spec, Role::Scheduler);
+    // A webhook may have given the pod another image than its template has.
+    if let Some(image) = image.filter(|_| is_missing(snapshot)) {
+        starts.lacking.remember(&key.namespace, image);
+    }
     let refused = starts.module_refusals.standing(&key, &cluster.metadata, Purpose::Creation, Instant::now());
     let (vanished, again) = modules::vanished(ctx, snapshot, now).await;
     let spec = &cluster.spec.scheduler.spec;
@@ -43,7 +48,10 @@ pub(super) async fn observe(ctx: &Context, snapshot: &ClusterSnapshot, now: Time
     let scheduler = waiting::why(ctx, &starts.schedulers, &key, waiter, spec, now).await;
     let runner = runner(ctx, snapshot, &key, now).await;
     Start {
-        form: form(ctx, cluster, &key),
+        form: PodForm {
+            telemetry: ctx.settings.telemetry(),
+            lacking: image.filter(|image| starts.lacking.contains(&key.namespace, *image)),
+        },
         look_again: [again, scheduler.look_again, runner.look_again].into_iter().flatten().min(),
         refused,
         vanished,
@@ -61,10 +69,11 @@ async fn runner(ctx: &Context, snapshot: &ClusterSnapshot, key: &ObjectKey, now:
         .await
 }
 
-fn form(ctx: &Context, cluster: &DaskCluster, key: &ObjectKey) -> PodForm {
-    let image = image_of_script(&cluster.spec.scheduler.spec, Role::Scheduler);
-    let lacking = image.filter(|image| ctx.starts.lacking.contains(&key.namespace, *image));
-    PodForm { telemetry: ctx.settings.telemetry(), lacking }
+/// Whether a scheduler of the cluster's own template lacks its command.
+fn is_missing(snapshot: &ClusterSnapshot) -> bool {
+    let lacking = snapshot.scheduler_pods.iter().any(|pod| pod.startup.command_missing.is_some());
+    let deployment = snapshot.deployment.as_deref().filter(|_| lacking);
+    deployment.is_some_and(|deployment| !updating::is_outdated(deployment, &snapshot.cluster))
 }
 
 impl Start {

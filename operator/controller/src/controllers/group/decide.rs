@@ -26,6 +26,7 @@ use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::controllers::Obstacle;
 use crate::controllers::adoption::adoption;
 use crate::controllers::obstacle::StandingRefusal;
+use crate::pods::form::PodForm;
 use crate::scheduler_link::LinkView;
 
 /// How long what workers are created after may take, in a new cluster, before its groups say that they wait for it.
@@ -89,6 +90,8 @@ pub struct Inputs<'a> {
     pub allocation: WorkerAllocation,
     /// Digest of the group's worker template.
     pub template_hash: &'a str,
+    /// The form in which workers are made.
+    pub form: PodForm,
     /// See [`Situation::settling`].
     pub settling: Option<Duration>,
     /// The labels and annotations that running workers should have.
@@ -104,8 +107,12 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
         return GroupPlan::default();
     }
     let workers = &snapshot.members.workers;
+    let mut misfits = misfits(snapshot, inputs.form, now);
+    // They say nothing of their replacements, which are made otherwise.
+    let is_misfit = |pod: &Arc<PodRecord>| misfits.iter().any(|misfit| misfit.pod.uid == pod.uid);
+    let fitting: Vec<_> = workers.iter().filter(|pod| !is_misfit(pod)).cloned().collect();
     let mut plan = GroupPlan {
-        failures: failures::observe(status.failures.as_ref(), workers, now),
+        failures: failures::observe(status.failures.as_ref(), &fitting, now),
         ..GroupPlan::default()
     };
     let cluster = match owning_cluster(snapshot) {
@@ -149,7 +156,6 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
         }
         _ => Update::default(),
     };
-    let mut misfits = misfits(snapshot, now);
     misfits.retain(|misfit| {
         [&shrink.remove, &update.remove].iter().all(|removals| !is_among(removals, &misfit.pod))
     });

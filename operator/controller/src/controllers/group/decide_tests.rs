@@ -29,12 +29,15 @@ fn gone() -> LinkView {
 }
 
 fn inputs<'a>(status: &'a DaskWorkerGroupStatus, link: &'a LinkView) -> Inputs<'a> {
+    // What is made now runs the module.
+    let form = PodForm { lacking: Some(Image::new("dask")), ..PodForm::default() };
     Inputs {
         template_hash: "",
         status,
         link,
         standing: None,
         allocation: UNLIMITED,
+        form,
         settling: None,
         inherited: None,
     }

@@ -8,7 +8,6 @@ use dask_operator_api::{Reason, WorkerFailures};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::misfits;
 use crate::cluster_cache::records::{PodRecord, PodState};
 
 /// A worker that lived this long did not fail because of its template; and a group without failures for this
@@ -39,9 +38,9 @@ pub(super) fn observe(
     workers: &[Arc<PodRecord>],
     now: Timestamp,
 ) -> Option<WorkerFailures> {
-    // A worker that was to go ends as it should; one whose replacement is made otherwise says nothing of that one.
-    let counts = |worker: &PodRecord| worker.drain.is_none() && !misfits::lacks_command(worker);
-    let failed = || workers.iter().filter(|worker| worker.state == PodState::Failed && counts(worker));
+    // A worker that was to go ends as it should.
+    let failed =
+        || workers.iter().filter(|worker| worker.state == PodState::Failed && worker.drain.is_none());
     let named: HashSet<&str> =
         previous.iter().flat_map(|previous| &previous.pods).map(String::as_str).collect();
     // Where not all names fit, those that were there before count as counted.

@@ -12,6 +12,7 @@ use super::removal::{Cause, Object, Removal};
 use crate::cluster_cache::records::PodRecord;
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::controllers::cluster::modules::has_waited;
+use crate::pods::form::PodForm;
 use crate::pods::invocation::{Role, main_container};
 
 /// Why a worker cannot start as it was made.
@@ -30,10 +31,10 @@ pub(super) struct MisfitWorker {
     misfit: Misfit,
 }
 
-/// The workers that cannot start as they were made.
-pub(super) fn misfits(snapshot: &GroupSnapshot, now: Timestamp) -> Vec<MisfitWorker> {
+/// The workers that cannot start as they were made, if those that are made now have another form.
+pub(super) fn misfits(snapshot: &GroupSnapshot, form: PodForm, now: Timestamp) -> Vec<MisfitWorker> {
     let misfit = |pod: &PodRecord| {
-        if lacks_command(pod) {
+        if form.lacking.is_some() && lacks_command(pod) {
             return Some(Misfit::CommandMissing);
         }
         let unmounted = pod.startup.modules && !snapshot.modules_stored && has_waited(pod, now);
@@ -98,7 +99,10 @@ mod tests {
     fn found(startup: Startup, state: PodState, running: bool, stored: bool) -> Option<Misfit> {
         let pod = PodRecord { startup, running, ..record(1, state) };
         let snapshot = GroupSnapshot { modules_stored: stored, ..snapshot(1, vec![Arc::new(pod)]) };
-        misfits(&snapshot, at(100)).first().map(|worker| worker.misfit)
+        let form = PodForm { lacking: Some(Image::new("dask")), ..PodForm::default() };
+        let found = |form| misfits(&snapshot, form, at(100)).first().map(|worker| worker.misfit);
+        assert_ne!(found(PodForm::default()), Some(Misfit::CommandMissing), "the next one would be the same");
+        found(form)
     }
 
     #[rstest]

@@ -130,6 +130,7 @@ impl<'a> Group<'a> {
             link: &link,
             standing: standing.as_ref(),
             allocation: ctx.settings.worker_allocation(),
+            form: self.start.form,
             settling: ctx.group_edits.settling(key, group, now),
             inherited: self.settled.as_ref(),
         };

@@ -1,8 +1,13 @@
 //! What is known of how the workers of a group start, beyond what the cache shows: asked for while they wait.
 
+use std::sync::Arc;
+
+use dask_operator_api::DaskWorkerGroup;
 use jiff::Timestamp;
 
+use super::build::template_hash;
 use crate::cluster_cache::ObjectKey;
+use crate::cluster_cache::records::PodRecord;
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::context::Context;
 use crate::controllers::waiting::{self, Explanation, Waiter};
@@ -31,8 +36,22 @@ pub(super) async fn observe(
     let spec = &members.group.spec.worker.spec;
     let telemetry = Telemetry::new(ctx.settings.telemetry().is_on() && snapshot.modules_stored);
     let image = image_of_script(spec, Role::Worker);
+    // A webhook may have given the pod another image than its template has.
+    if let Some(image) = image.filter(|_| is_missing(&members.workers, &members.group)) {
+        starts.lacking.remember(&key.namespace, image);
+    }
     let lacking = image.filter(|image| starts.lacking.contains(&key.namespace, *image));
     let waiter = Waiter::longest(&members.workers);
     let waiting = waiting::why(ctx, &starts.workers, key, waiter, spec, now).await;
     Start { form: PodForm { telemetry, lacking }, waiting }
+}
+
+/// Whether a worker of the group's own template lacks its command.
+fn is_missing(workers: &[Arc<PodRecord>], group: &DaskWorkerGroup) -> bool {
+    let mut lacking = workers.iter().filter(|pod| pod.startup.command_missing.is_some()).peekable();
+    if lacking.peek().is_none() {
+        return false;
+    }
+    let hash = template_hash(group).ok();
+    lacking.any(|pod| pod.template_hash.is_none() || pod.template_hash.as_deref() == hash.as_deref())
 }
