@@ -83,9 +83,8 @@ fn named<'a>(service: &'a ServiceSpec, name: &str) -> Option<&'a ServicePort> {
 /// The port of the pod that a port of the Service leads to; `None` if no container has the one that it names.
 fn target(port: &ServicePort, scheduler: &SchedulerSpec) -> Option<u16> {
     match &port.target_port {
-        None => number(port.port),
-        // Not set, in the form in which Go writes it.
-        Some(IntOrString::Int(0)) => number(port.port),
+        // 0 is what Go writes for none.
+        None | Some(IntOrString::Int(0)) => number(port.port),
         Some(IntOrString::Int(target)) => number(*target),
         Some(IntOrString::String(name)) => match name.parse() {
             Ok(target) => Some(target),
