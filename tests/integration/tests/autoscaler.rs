@@ -239,7 +239,7 @@ async fn a_change_that_is_under_way_does_not_undo_a_clients() {
     let faults =
         Faults::plan(
             move |call| {
-                if rests(call) { Fault::DelayReply(Duration::from_secs(1)) } else { Fault::None }
+                if rests(call) { Fault::DelayReply(Duration::from_secs(6)) } else { Fault::None }
             },
         );
     let namespace = &ApiServer::shared().await.namespace("late-scale").await;

@@ -503,3 +503,15 @@ fn an_autoscaler_is_woken_by_cluster_and_group_and_the_cluster_knows_of_it() {
     assert!(index.autoscaler_snapshot(&key("a")).unwrap().cluster.is_none());
     assert_eq!(index.autoscalers_of(&key("d")).collect::<Vec<_>>(), [key("a")]);
 }
+
+#[test]
+fn autoscalers_of_one_cluster_know_and_wake_each_other() {
+    let mut index = index();
+    index.see_cluster(cluster("c", 2));
+    index.see_autoscaler(autoscaler("a", "c", 3), 3);
+    assert_eq!(woken(&index.see_autoscaler(autoscaler("b", "c", 4), 4)).1, ["a", "b"]);
+    let others = index.autoscaler_snapshot(&key("a")).unwrap().others;
+    assert_eq!(others.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(woken(&index.see_autoscaler(autoscaler("b", "d", 5), 5)).1, ["a", "b"], "it went elsewhere");
+    assert!(index.autoscaler_snapshot(&key("a")).unwrap().others.is_empty());
+}

@@ -1,6 +1,7 @@
 //! One reconciliation of an autoscaler: observe → decide → apply → status.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dask_operator_api::labels::COOLDOWN_UNTIL;
 use dask_operator_api::{
@@ -12,6 +13,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use serde_json::json;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -30,6 +32,8 @@ use crate::writer::{Lane, WriteError};
 
 /// How often the size of a group is written that changes in other ways all the time.
 const TRIES: usize = 3;
+/// How soon the watch shows what stood against a write.
+const WATCH_LAG: Duration = Duration::from_millis(300);
 
 /// Runs the controller until `shutdown`.
 pub async fn run(store: Store<DaskAutoscaler>, ctx: Arc<Context>, shutdown: CancellationToken) {
@@ -102,8 +106,8 @@ async fn reconcile_autoscaler(
 }
 
 /// How soon to look again when an own write is about to be shown by the watch, which mostly is sooner.
-fn reconcile_interval() -> std::time::Duration {
-    std::time::Duration::from_secs(1)
+fn reconcile_interval() -> Duration {
+    Duration::from_secs(1)
 }
 
 /// Scales the group; `false` if somebody else did meanwhile.
@@ -124,7 +128,7 @@ async fn scale(
     }});
     ctx.writer.merge_patch::<DaskAutoscaler>(key, &rest, Lane::Urgent).await?;
     let group_key = ObjectKey::of(&**group);
-    if !resize(ctx, group, replicas).await? {
+    if !resize(ctx, key, group, replicas).await? {
         info!(autoscaler = %key, group = %group_key.name, "the group was edited meanwhile, and stays as it is");
         return Ok(false);
     }
@@ -140,12 +144,17 @@ async fn scale(
 /// Gives the group another size, unless somebody else did since it was read: `KubeCluster.scale(n)` deletes the
 /// autoscaler, sets the group's number and waits until it reads that number. Other changes of the group, such as its
 /// status, are no matter.
-async fn resize(ctx: &Context, group: &DaskWorkerGroup, replicas: i32) -> Result<bool, WriteError> {
+async fn resize(
+    ctx: &Context,
+    autoscaler: &ObjectKey,
+    group: &DaskWorkerGroup,
+    replicas: i32,
+) -> Result<bool, WriteError> {
     let key = ObjectKey::of(group);
-    let mut current = group.clone();
+    let mut version = group.resource_version();
     for _ in 0..TRIES {
         let patch = json!({
-            "metadata": {"resourceVersion": current.resource_version()},
+            "metadata": {"resourceVersion": version},
             "spec": {"worker": {"replicas": replicas}},
         });
         match ctx.writer.merge_patch::<DaskWorkerGroup>(&key, &patch, Lane::Urgent).await {
@@ -156,10 +165,13 @@ async fn resize(ctx: &Context, group: &DaskWorkerGroup, replicas: i32) -> Result
             Err(WriteError::Conflict { .. }) => {}
             Err(error) => return Err(error),
         }
-        current = ctx.writer.get(&key, Lane::Urgent).await?;
-        if current.uid() != group.uid() || current.spec.worker.replicas != group.spec.worker.replicas {
-            return Ok(false);
-        }
+        sleep(WATCH_LAG).await;
+        let current = ctx.cache.autoscaler_snapshot(autoscaler).and_then(|snapshot| snapshot.group);
+        let unedited = |current: &DaskWorkerGroup| {
+            current.uid() == group.uid() && current.spec.worker.replicas == group.spec.worker.replicas
+        };
+        let Some(current) = current.filter(|current| unedited(current)) else { return Ok(false) };
+        version = current.resource_version();
     }
     Ok(false)
 }
@@ -169,7 +181,7 @@ async fn say(
     ctx: &Context,
     autoscaler: &DaskAutoscaler,
     decision: &AutoscalerDecision,
-) -> Result<Option<std::time::Duration>, WriteError> {
+) -> Result<Option<Duration>, WriteError> {
     let key = ObjectKey::of(autoscaler);
     let uid = autoscaler.uid().unwrap_or_default();
     let version = resource_version(&autoscaler.metadata);

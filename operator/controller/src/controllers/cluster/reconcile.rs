@@ -85,7 +85,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
             ctx.cluster_refusals.written(*part, &key);
         }
         let refused = std::mem::take(&mut applied.refused);
-        let wait = remember_refusals(&ctx, &cluster, &refused, Instant::now());
+        let first_is_told = plan.obstacles.is_empty();
+        let wait = remember_refusals(&ctx, &cluster, &refused, first_is_told, Instant::now());
         plan.requeue_after = plan.requeue_after.into_iter().chain(wait).min();
         plan.obstacles.extend(refused);
         plan.obstacles.sort_by_key(|obstacle| obstacle.part);
@@ -123,11 +124,12 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
 }
 
 /// Remembers what was refused; returns how soon the first of it is to be tried again. The first obstacle of a condition
-/// is told by an Event of the condition's; the others are told here.
+/// is told by an Event of the condition's; the others are told here. The same words are not told twice.
 fn remember_refusals(
     ctx: &Context,
     cluster: &DaskCluster,
     refused: &[PartObstacle],
+    first_is_told: bool,
     now: Instant,
 ) -> Option<Duration> {
     let key = ObjectKey::of(cluster);
@@ -135,7 +137,7 @@ fn remember_refusals(
     for (number, PartObstacle { part, obstacle }) in refused.iter().enumerate() {
         let (wait, news) = ctx.cluster_refusals.refused(*part, &key, &cluster.metadata, obstacle, now);
         waits.push(wait);
-        if news && number > 0 {
+        if news && (number > 0 || !first_is_told) {
             let message = obstacle.message.clone();
             let warning = obstacle.reason.is_problem();
             ctx.announce(cluster, &Announcement { reason: obstacle.reason, message, warning });

@@ -83,7 +83,6 @@ mod tests {
     use super::*;
     use crate::controllers::cluster::testing::{exited, made};
 
-    #[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
     fn words(container: Value) -> String {
         let mut snapshot = exited(PodState::Starting);
         let scheduler = &mut Arc::make_mut(&mut snapshot.cluster).spec.scheduler;

@@ -22,15 +22,24 @@ const MOST_KEYS: usize = 3;
 type Labels = BTreeMap<String, String>;
 
 /// Why the Service leads nowhere, if so. One without selector, or that stands for a name elsewhere, is its author's.
-pub(super) fn finding(snapshot: &ClusterSnapshot, link: &LinkView) -> Option<Finding> {
+pub(super) fn finding(
+    snapshot: &ClusterSnapshot,
+    link: &LinkView,
+    previous: &DaskClusterStatus,
+) -> Option<Finding> {
     let service =
         snapshot.service.as_deref().filter(|service| belongs(service, snapshot) && !service.terminating)?;
     let selector = service.spec.selector.as_ref().filter(|selector| !selector.is_empty())?;
     if service.spec.type_.as_deref() == Some("ExternalName") {
         return None;
     }
-    // Workers come through the Service, whatever it looks like from here.
-    let proven = link.sample.as_deref().is_some_and(|sample| sample.workers > 0);
+    // Workers come through the Service, whatever it looks like from here. Before the operator has asked, what was found
+    // before still stands.
+    let proven = match (link.sample.as_deref(), &link.failure) {
+        (Some(sample), _) => sample.workers > 0,
+        (None, Some(_)) => false,
+        (None, None) => !is_unproven(previous),
+    };
     selects_nothing(snapshot, service, selector, proven)
         .or_else(|| no_port(&snapshot.cluster, service).filter(|_| !proven))
         .map(|(reason, message)| (Some(false), reason, message))

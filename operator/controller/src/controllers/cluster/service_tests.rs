@@ -31,7 +31,7 @@ fn joined(workers: usize) -> LinkView {
 }
 
 fn reason(snapshot: &ClusterSnapshot, link: &LinkView) -> Option<Reason> {
-    finding(snapshot, link).map(|(_, reason, _)| reason)
+    finding(snapshot, link, &DaskClusterStatus::default()).map(|(_, reason, _)| reason)
 }
 
 #[rstest]
@@ -104,13 +104,14 @@ fn a_service_that_leads_elsewhere_is_its_authors(#[case] change: Value) {
 #[case::typing_error(json!([{"name": "tcp-comm", "port": 8786, "targetPort": "tcp-com"}]), Some("\"tcp-com\""))]
 fn ports_that_lead_nowhere(#[case] ports: Value, #[case] words: Option<&str>) {
     let snapshot = with_service(json!({ "ports": ports }));
-    let found = finding(&snapshot, &joined(0));
+    let nothing = DaskClusterStatus::default();
+    let found = finding(&snapshot, &joined(0), &nothing);
     assert_eq!(found.as_ref().map(|found| found.1), words.map(|_| Reason::ServicePortMissing));
     if let (Some((.., message)), Some(words)) = (found, words) {
         let cure = "put {name: tcp-comm, port: 8786, targetPort: 8786} into spec.scheduler.service.ports";
         assert!(message.contains(words) && message.contains(cure), "{message}");
     }
-    assert_eq!(finding(&snapshot, &joined(1)), None, "workers have joined");
+    assert_eq!(finding(&snapshot, &joined(1), &nothing), None, "workers have joined");
 }
 
 #[test]
@@ -120,4 +121,15 @@ fn another_reason_is_no_matter_of_the_service() {
         .set(ConditionType::SchedulerReady, Some(true), Reason::AllReady, "")
         .build();
     assert!(!is_unproven(&DaskClusterStatus { conditions, ..DaskClusterStatus::default() }));
+}
+
+#[test]
+fn a_restart_of_the_operator_changes_nothing_before_it_has_asked() {
+    let snapshot = with_service(json!({"ports": [{"name": "http-dashboard", "port": 8787}]}));
+    let empty = DaskClusterStatus::default();
+    let told = status(&snapshot, &joined(0), &[], &empty, at(0));
+    let silent = status(&snapshot, &joined(1), &[], &empty, at(0));
+    for before in [told, silent] {
+        assert_eq!(status(&snapshot, &LinkView::default(), &[], &before, at(9)), before);
+    }
 }

@@ -37,7 +37,7 @@ pub fn status(
     let default_name = format!("{}-default", cluster.name_any());
     let default = groups.iter().find(|group| group.name == default_name);
 
-    let scheduler = scheduler_finding(snapshot, link, obstacles);
+    let scheduler = scheduler_finding(snapshot, link, obstacles, previous);
     let workers = workers_finding(snapshot, obstacles, ready, desired);
     let summary = summary_finding(&scheduler, &workers);
     let time = Time(now);
@@ -98,7 +98,12 @@ pub(super) fn scheduler_pod(snapshot: &ClusterSnapshot) -> Option<&PodRecord> {
     snapshot.scheduler_pods.iter().map(AsRef::as_ref).rfind(|pod| pod.state != PodState::Terminating)
 }
 
-fn scheduler_finding(snapshot: &ClusterSnapshot, link: &LinkView, obstacles: &[PartObstacle]) -> Finding {
+fn scheduler_finding(
+    snapshot: &ClusterSnapshot,
+    link: &LinkView,
+    obstacles: &[PartObstacle],
+    previous: &DaskClusterStatus,
+) -> Finding {
     let in_the_way = |part| match part {
         Part::Cluster | Part::Service | Part::Deployment => true,
         // Of the ConfigMap the condition ModulesReady tells: pods run without it.
@@ -108,7 +113,7 @@ fn scheduler_finding(snapshot: &ClusterSnapshot, link: &LinkView, obstacles: &[P
         .or_else(|| pod_problem(snapshot))
         .or_else(|| replica_failure(snapshot))
         .or_else(|| load_balancer(snapshot))
-        .or_else(|| service::finding(snapshot, link))
+        .or_else(|| service::finding(snapshot, link, previous))
         .or_else(|| pod_progress(snapshot))
         .unwrap_or_else(|| (Some(true), Reason::AllReady, "the scheduler is ready".to_owned()))
 }
@@ -123,7 +128,8 @@ fn obstacle_finding<'a>(obstacles: impl Iterator<Item = &'a PartObstacle>) -> Op
 
 fn pod_problem(snapshot: &ClusterSnapshot) -> Option<Finding> {
     let pod = scheduler_pod(snapshot).filter(|pod| pod.state != PodState::Ready)?;
-    if let Some(message) = scheduler_exit::message(snapshot) {
+    let ended = pod.problem.as_ref().is_none_or(|problem| problem.reason == Reason::CrashLoop);
+    if let Some(message) = scheduler_exit::message(snapshot).filter(|_| ended) {
         return Some((Some(false), Reason::SchedulerExited, message));
     }
     pod.problem.as_ref().map(|problem| (Some(false), problem.reason, problem.message.clone()))

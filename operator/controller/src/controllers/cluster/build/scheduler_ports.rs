@@ -83,7 +83,7 @@ fn named<'a>(service: &'a ServiceSpec, name: &str) -> Option<&'a ServicePort> {
 /// The port of the pod that a port of the Service leads to; `None` if no container has the one that it names.
 fn target(port: &ServicePort, scheduler: &SchedulerSpec) -> Option<u16> {
     match &port.target_port {
-        // Zero is how Go writes what is not set.
+        // 0 is what Go writes for none.
         None | Some(IntOrString::Int(0)) => number(port.port),
         Some(IntOrString::Int(target)) => number(*target),
         Some(IntOrString::String(name)) => match name.parse() {
