@@ -110,7 +110,8 @@ begin "operator"
 kubectl create namespace dask-operator
 # The definitions are large: an emulated API server may need longer than the minute that a request has.
 until_true 20 kubectl apply --namespace dask-operator --server-side --filename /payload/operator.yaml
-kubectl wait --for=condition=Established --timeout=$((10 * patience))s --all customresourcedefinitions
+# A definition without any condition yet is an error to `kubectl wait`.
+until_true 20 kubectl wait --for=condition=Established --timeout=$((10 * patience))s --all customresourcedefinitions
 kubectl --namespace dask-operator rollout status deployment/dask-operator --timeout=$((40 * patience))s
 
 begin "DaskCluster: Ready with two workers"
