@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dask_operator_api::DaskCluster;
 use jiff::Timestamp;
 
 use super::decide::Modules;

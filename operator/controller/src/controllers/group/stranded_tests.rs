@@ -8,6 +8,7 @@ use crate::controllers::group::testing::{
     at, cluster, failing, member, members, record, snapshot, without_workers,
 };
 use crate::controllers::group::{Inputs, WorkerAllocation};
+use crate::pods::form::PodForm;
 use crate::scheduler_link::testing::heard;
 use crate::scheduler_link::{Member, testing};
 
@@ -205,6 +206,7 @@ fn while_one_drains_the_others_are_still_told_of() {
         link: &link,
         standing: None,
         allocation: WorkerAllocation::default(),
+        form: PodForm::default(),
         settling: None,
         inherited: None,
     };
