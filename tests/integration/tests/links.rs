@@ -428,8 +428,11 @@ async fn a_pod_with_the_labels_of_a_scheduler_is_none() {
     let debug = format!("debug pod/{real} --copy-to=debugged --keep-labels --image=dask:test");
     cluster.namespace.kubectl(&debug, "").await;
     wait_for("only the real one and the stranger are left, and it is asked", async || {
-        let left: Vec<_> = schedulers().await.iter().map(ResourceExt::name_any).collect();
-        check(left == ["copy", &real] || left == [&real, "copy"], || format!("{left:?}"))?;
+        let mut left: Vec<_> = schedulers().await.iter().map(ResourceExt::name_any).collect();
+        left.sort_unstable();
+        let mut expected = ["copy".to_owned(), real.clone()];
+        expected.sort_unstable();
+        check(left == expected, || format!("{left:?}"))?;
         let view = cluster.view();
         let asked = view.sample.as_ref().is_some_and(|sample| sample.scheduler_id == id);
         check(asked && view.failure.is_none(), || format!("{view:?}"))
