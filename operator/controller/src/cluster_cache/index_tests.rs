@@ -495,7 +495,7 @@ fn autoscalers_of_one_cluster_know_and_wake_each_other() {
     index.see_autoscaler(autoscaler("a", "c", 3), 3);
     assert_eq!(woken(&index.see_autoscaler(autoscaler("b", "c", 4), 4)).1, ["a", "b"]);
     let others = index.autoscaler_snapshot(&key("a")).unwrap().others;
-    assert_eq!(others.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(others.iter().map(|other| other.metadata.name.as_deref()).collect::<Vec<_>>(), [Some("b")]);
     assert_eq!(woken(&index.see_autoscaler(autoscaler("b", "d", 5), 5)).1, ["a", "b"], "it went elsewhere");
     assert!(index.autoscaler_snapshot(&key("a")).unwrap().others.is_empty());
 }
