@@ -205,8 +205,8 @@ impl<'a> Group<'a> {
         let current = ctx.cache.group_snapshot(key).unwrap_or_else(|| self.snapshot.clone());
         let obstacles = self.obstacles(plan);
         // That no status could be written is over when this one can be read.
-        let of_status = |(purpose, _): &(Purpose, Obstacle)| *purpose == Purpose::Status;
-        let shown: Vec<_> = obstacles.iter().filter(|obstacle| !of_status(obstacle)).cloned().collect();
+        let shown = obstacles.iter().filter(|(purpose, _)| *purpose != Purpose::Status);
+        let shown: Vec<_> = shown.cloned().collect();
         let told = Told {
             obstacles: &shown,
             failures: plan.failures.as_ref(),
