@@ -217,8 +217,8 @@ impl<'a> Group<'a> {
         self.start.waiting.explain(&mut current.members.workers, self.now);
         let obstacles = self.obstacles(plan);
         // That no status could be written is over when this one can be read.
-        let of_status = |(purpose, _): &(Purpose, Obstacle)| *purpose == Purpose::Status;
-        let shown: Vec<_> = obstacles.iter().filter(|obstacle| !of_status(obstacle)).cloned().collect();
+        let shown = obstacles.iter().filter(|(purpose, _)| *purpose != Purpose::Status);
+        let shown: Vec<_> = shown.cloned().collect();
         let told = Told {
             obstacles: &shown,
             failures: plan.failures.as_ref(),
