@@ -109,7 +109,7 @@ pub fn enter() {
         .build()
         .expect("a runtime can be made");
     runtime.block_on(async {
-        let client = run::client().await.expect("a client can be made");
-        run::run(client, settings, CancellationToken::new()).await.expect("it runs");
+        let clients = run::clients().await.expect("clients can be made");
+        run::run(clients, settings, CancellationToken::new()).await.expect("it runs");
     });
 }

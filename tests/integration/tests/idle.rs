@@ -132,7 +132,7 @@ async fn a_real_scheduler_whose_loop_is_blocked_is_not_idle() {
     let operator = Operator::launch(Launch::with_arguments(&namespace, &arguments)).await;
     let mut cluster = templates::cluster("c", 0);
     cluster.spec.idle_timeout = 8;
-    namespace.create_object(&cluster).await;
+    let uid = namespace.create_object(&cluster).await.uid();
     let pod = wait_for("the scheduler's pod", async || {
         let pods: Vec<Pod> = namespace.list("dask.org/component=scheduler").await;
         pods.first().cloned().ok_or_else(|| "none".to_owned())
@@ -142,7 +142,7 @@ async fn a_real_scheduler_whose_loop_is_blocked_is_not_idle() {
     set_ip(&namespace, &pod, dask.scheduler_ip()).await;
     let key = ObjectKey::new(namespace.name.as_str(), "c");
     wait_for("the operator hears that it is idle", async || {
-        let view = operator.context().links.view(&key);
+        let view = operator.context().links.view(&key, uid.as_deref());
         let idle = view.sample.as_ref().is_some_and(|sample| matches!(sample.idleness, Idleness::Since(_)));
         check(idle && view.failure.is_none(), || format!("{view:?}"))
     })

@@ -319,6 +319,7 @@ fn long_words_are_cut_at_a_character() {
 }
 
 /// A worker of a Dask container with these words and a helper, under a restart policy.
+#[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
 fn helped(policy: Value, words: Value, dask: Value) -> PodLife {
     let pod = json!({
         "metadata": {"name": "w-1", "namespace": "ns", "labels": {"dask.org/component": "worker"}},
@@ -379,6 +380,7 @@ fn without_a_dask_command_the_first_container_is_the_worker() {
 }
 
 /// A scheduler or worker with this state of its Dask container.
+#[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
 fn lacking(component: &str, args: Value, status: Value) -> Option<Image> {
     let mut container = json!({"name": "dask", "image": "resolved@sha256:0"});
     container.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
@@ -424,6 +426,7 @@ fn other_ends_say_nothing_of_the_command(#[case] status: Value) {
 }
 
 /// Since when a pod in phase Pending waits, with these statuses of its containers.
+#[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
 fn waits(status: Value) -> Option<String> {
     let mut whole = json!({"phase": "Pending", "startTime": "2026-11-23T09:59:00Z", "conditions": [
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": READY}]});
@@ -431,6 +434,7 @@ fn waits(status: Value) -> Option<String> {
     life(json!({"nodeName": "n"}), whole).startup.waiting_since.map(|time| time.to_string())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
 fn in_state(state: Value) -> Value {
     json!([{"name": "worker", "state": state}])
 }

@@ -89,18 +89,17 @@ pub async fn why(
     if let Some(wait) = patience_left(&waiter, now) {
         return Explanation { problem: None, look_again: Some(wait) };
     }
-    let look_again = match inquiries.turn(key, &waiter.uid, now) {
-        Err(wait) => wait,
-        Ok(()) => {
-            match ctx.writer.warnings_of(&key.sibling(&*waiter.name), &waiter.uid).await {
-                Ok(events) => inquiries.answered(key, explained(&waiter.name, &events)),
-                Err(WriteError::Refused { .. }) => {
-                    inquiries.answered(key, guessed(&key.namespace, &waiter.name, spec));
-                }
-                Err(error) => debug!(pod = %waiter.name, error = %chain(&error), "events could not be read"),
+    let look_again = if let Err(wait) = inquiries.turn(key, &waiter.uid, now) {
+        wait
+    } else {
+        match ctx.writer.warnings_of(&key.sibling(&*waiter.name), &waiter.uid).await {
+            Ok(events) => inquiries.answered(key, explained(&waiter.name, &events)),
+            Err(WriteError::Refused { .. }) => {
+                inquiries.answered(key, guessed(&key.namespace, &waiter.name, spec));
             }
-            inquiries.pause(key)
+            Err(error) => debug!(pod = %waiter.name, error = %chain(&error), "events could not be read"),
         }
+        inquiries.pause(key)
     };
     Explanation { problem: inquiries.answer(key, &waiter.uid), look_again: Some(look_again) }
 }

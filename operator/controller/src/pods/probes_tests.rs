@@ -7,12 +7,14 @@ fn scheduler(container: Value) -> Container {
     behind(container, &json!({}))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
 fn behind(container: Value, service: &Value) -> Container {
     let mut pod: PodSpec = serde_json::from_value(json!({"containers": [container]})).unwrap();
     add_to_scheduler(&mut pod, &serde_json::from_value(service.clone()).unwrap());
     pod.containers.remove(0)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
 fn worker(container: Value) -> Container {
     let mut pod: PodSpec = serde_json::from_value(json!({"containers": [container]})).unwrap();
     add_to_worker(&mut pod);

@@ -133,7 +133,7 @@ mod tests {
     #[case::ipv6(json!({"clusterIP": "fd00::9"}), address("[fd00::9]:8786"))]
     #[case::node_port(json!({"clusterIP": "10.96.0.9", "type": "NodePort"}), address("10.96.0.9:8786"))]
     #[case::other_port(
-        json!({"clusterIP": "10.96.0.9", "ports": [{"name": "tcp-comm", "port": 9000}]}),
+        json!({"clusterIP": "10.96.0.9", "ports": [{"name": "tcp-comm", "port": 9000, "targetPort": 8786}]}),
         address("10.96.0.9:9000")
     )]
     #[case::headless(json!({"clusterIP": "None"}), None)]

@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn only_whole_lines_of_the_script_count_and_each_once() {
-        let mut script = Progress::default();
+        let mut progress = Progress::default();
         assert_eq!(progress.new_lines(b"noise\nvm: 1 s: up\r\nvm: 2 s: lo"), ["1 s: up"]);
         assert_eq!(progress.new_lines(b"noise\nvm: 1 s: up\r\nvm: 2 s: load\n"), ["2 s: load"]);
         assert_eq!(progress.said, ["1 s: up", "2 s: load"]);

@@ -415,7 +415,7 @@ fn a_scheduler_whose_command_is_missing_is_made_anew_as_a_module(
 ) {
     let mut snapshot = made(PodState::Starting);
     let startup = Startup { command_missing: missing.map(Image::new), ..Startup::default() };
-    snapshot.scheduler_pods = vec![Arc::new(PodRecord { startup, running, ..pod("s", PodState::Starting) })];
+    snapshot.scheduler_pods = vec![Arc::new(PodRecord { running, startup, ..pod("s", PodState::Starting) })];
     Arc::make_mut(snapshot.deployment.as_mut().unwrap()).module_command = replaced.map(Image::new);
     let form = PodForm { telemetry: On, lacking: Some(Image::new("dask")) };
     let plan = planned(&snapshot, form, Modules::default());

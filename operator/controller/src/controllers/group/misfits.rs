@@ -97,7 +97,7 @@ mod tests {
     use crate::pods::form::Image;
 
     fn found(startup: Startup, state: PodState, running: bool, stored: bool) -> Option<Misfit> {
-        let pod = PodRecord { startup, running, ..record(1, state) };
+        let pod = PodRecord { running, startup, ..record(1, state) };
         let snapshot = GroupSnapshot { modules_stored: stored, ..snapshot(1, vec![Arc::new(pod)]) };
         let form = PodForm { lacking: Some(Image::new("dask")), ..PodForm::default() };
         let found = |form| misfits(&snapshot, form, at(100)).first().map(|worker| worker.misfit);
