@@ -75,6 +75,12 @@ impl ClusterCache {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Lets replies to writes of clusters be kept, as a watch of all namespaces does.
+    #[cfg(test)]
+    pub(crate) fn watch_clusters(&self) {
+        self.index().clusters.add_watch(None);
+    }
+
     /// All that is known about a cluster; `None` if there is no such cluster.
     #[must_use]
     pub fn cluster_snapshot(&self, key: &ObjectKey) -> Option<ClusterSnapshot> {

@@ -40,6 +40,7 @@ where
     Fut: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
 {
     let (ctx, _) = context();
+    ctx.cache.watch_clusters();
     for key in clusters {
         let metadata = ObjectMeta {
             namespace: Some(key.namespace.to_string()),

@@ -155,6 +155,8 @@ mod tests {
         let mut spec = serde_json::to_value(&service.spec).unwrap();
         spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         service.spec = serde_json::from_value(spec).unwrap();
+        let spec = service.spec.clone();
+        Arc::make_mut(&mut snapshot.cluster).spec.scheduler.service = spec;
         assert_eq!(Target::of(&snapshot).unwrap().service_address, expected);
     }
 
