@@ -135,8 +135,12 @@ const STRIDE: usize = 4;
 #[case::gateway_timeout("timeout", Fault::Refuse(Refusal::TIMEOUT))]
 #[tokio::test]
 async fn every_write_fails_in_one_of_the_runs(#[case] name: &str, #[case] fault: Fault) {
-    let variants = (0..STRIDE)
-        .map(|phase| Variant::new(format!("{name}-{phase}"), every_nth_write(STRIDE, phase, fault.clone())));
+    let variants = (0..STRIDE).map(|phase| {
+        let plan = every_nth_write(STRIDE, phase, fault.clone());
+        // Without the ConfigMap pods are made without modules, which is no fault: it has tests of its own.
+        let plan = move |call: &Call| if call.is_about("configmaps") { Fault::None } else { plan(call) };
+        Variant::new(format!("{name}-{phase}"), plan)
+    });
     let spoiled = all_converge(variants.collect()).await;
     assert!(spoiled.iter().all(|count| *count > 0), "{spoiled:?}");
 }
