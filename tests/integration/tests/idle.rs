@@ -16,6 +16,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::samples::{Says, Voice};
 
@@ -131,7 +132,7 @@ async fn a_real_scheduler_whose_loop_is_blocked_is_not_idle() {
     let arguments = ["--leader-elect=false", "--scheduler-access=direct"];
     let operator = Operator::launch(Launch::with_arguments(&namespace, &arguments)).await;
     let mut cluster = templates::cluster("c", 0);
-    cluster.spec.idle_timeout = 8;
+    cluster.spec.idle_timeout = 600;
     let uid = namespace.create_object(&cluster).await.uid();
     let pod = wait_for("the scheduler's pod", async || {
         let pods: Vec<Pod> = namespace.list("dask.org/component=scheduler").await;
@@ -148,9 +149,12 @@ async fn a_real_scheduler_whose_loop_is_blocked_is_not_idle() {
     })
     .await;
     let block = "import threading\n\
-        threading.Thread(target=lambda: client.run_on_scheduler(lambda: __import__('time').sleep(16))).start()";
+        threading.Thread(target=lambda: client.run_on_scheduler(lambda: __import__('time').sleep(24))).start()";
     client.run(block).await;
-    holds_for(Duration::from_secs(14), "a blocked scheduler stays", async || {
+    // What it said before is old by now.
+    sleep(Duration::from_secs(5)).await;
+    namespace.patch::<DaskCluster>("c", json!({"spec": {"idleTimeout": 1}})).await;
+    holds_for(Duration::from_secs(10), "a blocked scheduler stays", async || {
         namespace.find::<DaskCluster>("c").await.map(drop)
     })
     .await;
