@@ -107,16 +107,17 @@ async fn a_program_that_fails_fails_its_job() {
     .await;
 }
 
-/// The scheduler takes longer to start than a client waits.
+/// The scheduler takes longer to start than a client waits, which is 30 s.
 #[tokio::test]
 async fn a_program_starts_when_its_scheduler_answers() {
     shared("job-early", async |scenario| {
         let mut early = job("early", UNMODIFIED_CLIENT);
         early["spec"]["cluster"]["spec"]["scheduler"]["spec"]["initContainers"] = json!([{
             "name": "slow", "image": testbed::images::DASK, "imagePullPolicy": "IfNotPresent",
-            "command": ["sleep", "50"],
+            "command": ["sleep", "35"],
         }]);
         scenario.apply(early).await?;
+        scenario.job_status("early", "ClusterCreated").await?;
         scenario.reason("early", "RunnerReady", "WaitingForScheduler").await?;
         scenario.job_status("early", "Successful").await?;
         assert_eq!(scenario.runner_log("early").await?.trim(), "3");

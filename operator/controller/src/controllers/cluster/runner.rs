@@ -39,6 +39,10 @@ fn finding(runner: Option<&RunnerRecord>, obstacle: Option<&Obstacle>) -> (bool,
     let Some(runner) = runner else {
         return (false, Reason::Starting, "the job's runner pod is being created".to_owned());
     };
+    // An end that would be a problem of a worker.
+    if runner.phase == RunnerPhase::Succeeded {
+        return (true, Reason::AllReady, format!("pod \"{}\" ended well", runner.name));
+    }
     if let Some(problem) = &runner.problem {
         return (false, problem.reason, problem.message.clone());
     }
@@ -89,6 +93,9 @@ mod tests {
             found(&of_job(Some(runner(RunnerPhase::Running))), None),
             Some(expected("True", "AllReady"))
         );
+        let problem = Some(PodProblem { reason: Reason::WorkerExited, message: "it ended".to_owned() });
+        let done = RunnerRecord { problem, ..runner(RunnerPhase::Succeeded) };
+        assert_eq!(found(&of_job(Some(done)), None), Some(expected("True", "AllReady")));
         let stranger = RunnerRecord { owner_uid: None, ..runner(RunnerPhase::Running) };
         assert_eq!(found(&of_job(Some(stranger)), None), Some(expected("False", "Starting")));
     }
