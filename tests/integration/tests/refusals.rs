@@ -68,11 +68,12 @@ async fn a_label_that_no_pod_may_have() {
 
     namespace.patch::<DaskWorkerGroup>("c-default", label("a")).await;
     namespace.wait_for_group_reason("c-default", "AllReady").await;
-    let workers = namespace.workers("c-default").await;
-    assert!(
-        workers.iter().all(|pod| pod.labels().get("team").is_some_and(|team| team == "a")),
-        "{workers:?}"
-    );
+    wait_for("the workers have the label, once it stood for 10 s", async || {
+        let workers = namespace.workers("c-default").await;
+        let have = workers.iter().all(|pod| pod.labels().get("team").is_some_and(|team| team == "a"));
+        check(have, || format!("{workers:?}"))
+    })
+    .await;
     world.observer.assert_no_violation();
 }
 
