@@ -43,13 +43,18 @@ impl ErrorClass {
     /// failed together.
     fn pause(self, failures: u32, jitter: f64) -> Duration {
         let Pauses { first, longest } = self.pauses();
-        let doubled = first.saturating_mul(1 << failures.min(20)).min(longest);
+        let doubled = doubled(first, failures, longest);
         match self {
             // Never sooner than the server asked for, within reason.
             Self::Throttled(Some(asked)) => asked.min(LONGEST_ASKED).mul_f64(1.0 + jitter / 4.0),
             _ => doubled.mul_f64(0.5 + jitter / 2.0),
         }
     }
+}
+
+/// A pause that doubles with each failure before this one, up to the longest.
+pub(crate) fn doubled(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << failures.min(20)).min(longest)
 }
 
 /// Longest pause that a server may ask for: a number that is a mistake would put an object to sleep for ever.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use dask_operator_api::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::backoff::doubled;
 use crate::cluster_cache::ObjectKey;
 
 /// First pause after a refusal; it doubles with each further one.
@@ -156,7 +157,7 @@ impl Obstacles {
         let count = before.map_or(0, |refusal| refusal.count);
         let wait = match obstacle.reason {
             Reason::NameTaken => NAME_TAKEN_PAUSE,
-            _ => FIRST_PAUSE.saturating_mul(1 << count.min(10)).min(LONGEST_PAUSE),
+            _ => doubled(FIRST_PAUSE, count, LONGEST_PAUSE),
         };
         let refusal =
             Refusal { obstacle, generation: object.generation, count: count + 1, retry_at: now + wait };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::backoff::doubled;
+
 /// While a worker is to go: its drain moves with each round.
 const DRAINING: Duration = Duration::from_millis(250);
 /// While something is decided on the answers, or there is work.
@@ -49,7 +51,7 @@ pub(super) fn interval(pace: Pace, jitter: f64) -> Duration {
 /// The time until the next try after this many failures in a row.
 pub(super) fn retry(failures: u32, costly: bool, jitter: f64) -> Duration {
     let longest = if costly { LONGEST_COSTLY_RETRY } else { LONGEST_RETRY };
-    let doubled = DRAINING.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
+    let doubled = doubled(DRAINING, failures.saturating_sub(1), longest);
     doubled.mul_f64(0.5 + 0.5 * jitter)
 }
 

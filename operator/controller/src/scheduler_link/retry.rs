@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::backoff::doubled;
+
 /// The first pause after a refusal, and the least at any time.
 const FIRST: Duration = Duration::from_secs(5);
 /// The longest pause after a refusal.
@@ -43,13 +45,13 @@ impl Refusals {
         self.times = if self.is_other(under) { 1 } else { self.times.saturating_add(1) };
         self.failures = 0;
         self.last = Some((now, under));
-        now + doubled(FIRST, self.times, LONGEST)
+        now + doubled(FIRST, self.times.saturating_sub(1), LONGEST)
     }
 
     /// The call was not answered, or with an error; gives the time before which it is not made again.
     pub(super) fn failed(&mut self, now: Timestamp) -> Timestamp {
         self.failures = self.failures.saturating_add(1);
-        now + doubled(FIRST_FAILURE, self.failures, LONGEST_FAILURE)
+        now + doubled(FIRST_FAILURE, self.failures.saturating_sub(1), LONGEST_FAILURE)
     }
 
     /// Takes what is the case now; gives the time before which nothing is to be asked after all, if something changed
@@ -72,10 +74,6 @@ impl Refusals {
             fewer_keys || (now.others, now.workers, now.actors) != (then.others, then.workers, then.actors)
         })
     }
-}
-
-fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
-    first.saturating_mul(1 << times.saturating_sub(1).min(16)).min(longest)
 }
 
 #[cfg(test)]

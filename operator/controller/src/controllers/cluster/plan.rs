@@ -84,9 +84,7 @@ impl SchedulerWrites {
     pub fn is_empty(&self) -> bool {
         self.create.is_none() && self.patch.is_none() && self.roll.is_none()
     }
-}
 
-impl SchedulerWrites {
     /// The same without this annotation of the Deployment.
     #[must_use]
     pub fn without(mut self, annotation: &str) -> Self {

@@ -8,6 +8,7 @@ use dask_operator_api::{Reason, WorkerFailures};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::backoff::doubled;
 use crate::cluster_cache::records::{PodRecord, PodState};
 
 /// A worker that lived this long did not fail because of its template; and a group without failures for this
@@ -90,7 +91,7 @@ fn is_quiet(previous: &WorkerFailures, now: Timestamp) -> bool {
 
 fn pause(consecutive: i32) -> Duration {
     match u32::try_from(consecutive.saturating_sub(2)) {
-        Ok(doublings) => FIRST_PAUSE.saturating_mul(1 << doublings.min(10)).min(LONGEST_PAUSE),
+        Ok(doublings) => doubled(FIRST_PAUSE, doublings, LONGEST_PAUSE),
         Err(_) => Duration::ZERO,
     }
 }

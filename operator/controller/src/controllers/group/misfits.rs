@@ -45,7 +45,7 @@ pub(super) fn misfits(snapshot: &GroupSnapshot, form: PodForm, now: Timestamp) -
 }
 
 /// Whether the worker ended, or cannot start, for a command that its replacement does without.
-pub(super) fn lacks_command(pod: &PodRecord) -> bool {
+fn lacks_command(pod: &PodRecord) -> bool {
     use crate::cluster_cache::records::PodState::{Failed, Starting};
     let startup = &pod.startup;
     let stuck = matches!(pod.state, Starting | Failed) && !pod.running;
