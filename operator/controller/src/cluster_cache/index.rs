@@ -96,7 +96,7 @@ impl Index {
         let scheduler = key.scheduler();
         let job = job_of(&cluster).and_then(|owner| self.jobs.get(key).filter(|job| job.uid() == owner.uid));
         Some(ClusterSnapshot {
-            job_generation: job.and_then(|job| job.metadata.generation),
+            job: job.cloned(),
             cluster,
             service: self.services.get(&scheduler).cloned(),
             deployment: self.deployments.get(&scheduler).cloned(),

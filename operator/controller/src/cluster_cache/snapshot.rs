@@ -29,8 +29,8 @@ pub struct ClusterSnapshot {
     pub has_autoscaler: bool,
     /// The pod called `<cluster>-runner`, whoever owns it, which a cluster of a job has.
     pub runner: Option<Arc<RunnerRecord>>,
-    /// `metadata.generation` of the job that the cluster belongs to.
-    pub job_generation: Option<i64>,
+    /// The job that the cluster belongs to.
+    pub job: Option<Arc<DaskJob>>,
 }
 
 /// A group and the pods it controls.
@@ -145,11 +145,11 @@ pub fn job_of(cluster: &DaskCluster) -> Option<&OwnerReference> {
     cluster.owner_references().iter().find(is_job)
 }
 
-/// Whether the job of a cluster has another spec, of this generation, than the one that the cluster was made from.
+/// Whether the job of a cluster has another spec than the one that the cluster was made from.
 #[must_use]
-pub fn job_was_edited(cluster: &DaskCluster, job_generation: Option<i64>) -> bool {
+pub fn job_was_edited(cluster: &DaskCluster, job: &DaskJob) -> bool {
     let made_from = cluster.annotations().get(JOB_GENERATION).and_then(|text| text.parse::<i64>().ok());
-    made_from.zip(job_generation).is_some_and(|(made_from, generation)| made_from < generation)
+    made_from.zip(job.metadata.generation).is_some_and(|(made_from, generation)| made_from < generation)
 }
 
 /// The pod with the name of a job's runner, if it belongs to that job.

@@ -141,6 +141,26 @@ where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     S: Status,
 {
+    write_status_and_tell(ctx, memory, object, previous, next, urgency, || {}).await
+}
+
+/// As [`write_status`]; `tell` announces what other objects are told when this status is written.
+///
+/// # Errors
+/// When the write fails.
+pub async fn write_status_and_tell<K, S>(
+    ctx: &Context,
+    memory: &StatusMemory<S>,
+    object: &K,
+    previous: &S,
+    next: S,
+    urgency: Urgency,
+    tell: impl FnOnce(),
+) -> Result<Option<Duration>, WriteError>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    S: Status,
+{
     let Some(patch) = crate::writer::merge_patch_between(previous, &next)? else { return Ok(None) };
     let key = ObjectKey::of(object);
     let uid = object.uid().unwrap_or_default();
@@ -152,6 +172,7 @@ where
     for news in changes.into_iter().chain(next.milestones(previous)) {
         ctx.announce(object, &news);
     }
+    tell();
     let version = ctx.writer.patch_status::<K>(&key, &patch, urgency.lane()).await?;
     memory.written(&key, &uid, version, next, Instant::now());
     Ok(None)

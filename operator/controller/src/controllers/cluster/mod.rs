@@ -21,7 +21,6 @@ pub use plan::{ClusterPlan, Part, PartObstacle, RollCause, SchedulerRoll, Schedu
 pub use reconcile::run;
 pub use refusals::ClusterRefusals;
 pub use status::status;
-pub(crate) use updating::edit_ignored;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -20,11 +20,12 @@ use super::runner::with_runner;
 use super::service;
 use super::start;
 use super::status::status;
+use super::updating;
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
 use crate::context::Context;
 use crate::controllers::announce::Announcement;
-use crate::controllers::reconcile::{self, ReconcileError, write_status};
+use crate::controllers::reconcile::{self, ReconcileError, write_status, write_status_and_tell};
 use crate::controllers::status_writer::Urgency;
 use crate::controllers::takeover::take_over;
 use crate::writer::{Lane, WriteError};
@@ -100,7 +101,10 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let next = with_modules(next, &snapshot, refused.as_ref(), &before, now);
     let urgency = if next.phase == before.phase { Urgency::Routine } else { Urgency::Phase };
     let unproven = service::is_unproven(&next).then_some(UNPROVEN_SERVICE);
-    let wait = write_status(&ctx, &ctx.cluster_status, &*cluster, &before, next, urgency).await?;
+    let late = updating::news_of_late_edit(&snapshot, &before, &next);
+    let tell = || late.iter().for_each(|(job, news)| ctx.announce(&**job, news));
+    let memory = &ctx.cluster_status;
+    let wait = write_status_and_tell(&ctx, memory, &*cluster, &before, next, urgency, tell).await?;
     if let Some(error) = applied.failure {
         return Err(error.into());
     }

@@ -57,7 +57,7 @@ pub(crate) fn new(cluster: DaskCluster) -> ClusterSnapshot {
         default_group: None,
         has_autoscaler: false,
         runner: None,
-        job_generation: None,
+        job: None,
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn made(scheduler: PodState) -> ClusterSnapshot {
         default_group: Some(Arc::new(group)),
         has_autoscaler: false,
         runner: None,
-        job_generation: None,
+        job: None,
         cluster: Arc::new(cluster),
     }
 }

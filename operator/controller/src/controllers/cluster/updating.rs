@@ -1,6 +1,8 @@
 //! Whether running pods are those of the templates, and when an edit restarts the scheduler. Pure.
 
-use dask_operator_api::{ConditionType, DaskCluster, Reason, SchedulerUpdate};
+use std::sync::Arc;
+
+use dask_operator_api::{ConditionType, DaskCluster, DaskClusterStatus, DaskJob, Reason, SchedulerUpdate};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -8,6 +10,7 @@ use super::idle::says_idle;
 use super::status::Finding;
 use crate::cluster_cache::records::DeploymentRecord;
 use crate::cluster_cache::snapshot::{ClusterSnapshot, job_was_edited};
+use crate::controllers::announce::Announcement;
 use crate::digest;
 use crate::scheduler_link::LinkView;
 
@@ -66,12 +69,27 @@ fn scheduler(snapshot: &ClusterSnapshot) -> Option<Finding> {
 /// The job's program may have begun with what was made first, so an edit reaches neither cluster nor runner.
 fn job(snapshot: &ClusterSnapshot) -> Option<Finding> {
     let name = snapshot.cluster.name_any();
-    job_was_edited(&snapshot.cluster, snapshot.job_generation)
-        .then(|| (Some(false), Reason::EditIgnored, edit_ignored(&name)))
+    let edited = snapshot.job.as_ref().is_some_and(|job| job_was_edited(&snapshot.cluster, job));
+    edited.then(|| (Some(false), Reason::EditIgnored, edit_ignored(&name)))
+}
+
+/// What the edited job is told when the status of its cluster begins to say that the edit has no effect.
+///
+/// The job's own status has no place for it, so whether it was told is seen from the cluster's alone.
+pub(super) fn news_of_late_edit(
+    snapshot: &ClusterSnapshot,
+    before: &DaskClusterStatus,
+    next: &DaskClusterStatus,
+) -> Option<(Arc<DaskJob>, Announcement)> {
+    let reason: &str = Reason::EditIgnored.into();
+    let said = |status: &DaskClusterStatus| status.conditions.iter().any(|told| told.reason == reason);
+    let job = snapshot.job.clone().filter(|_| said(next) && !said(before))?;
+    let message = edit_ignored(&job.name_any());
+    Some((job, Announcement { reason: Reason::EditIgnored, message, warning: true }))
 }
 
 /// What to say of the job with this name when it was edited too late.
-pub(crate) fn edit_ignored(name: &str) -> String {
+fn edit_ignored(name: &str) -> String {
     format!(
         "DaskJob \"{name}\" was edited after its cluster had been made, which changes neither cluster nor runner; edit \
          DaskCluster \"{name}\", or delete the job and create it again"

@@ -1,16 +1,24 @@
 use std::sync::Arc;
 
-use dask_operator_api::{DaskWorkerGroupStatus, UpdatePolicy};
+use dask_operator_api::{Conditions, DaskWorkerGroupStatus, UpdatePolicy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 use serde_json::json;
 
 use super::*;
 use crate::cluster_cache::records::PodState;
 use crate::controllers::cluster::testing::{at, made};
+use crate::controllers::job;
 use crate::scheduler_link::{Idleness, LinkFailure, Sample, testing};
 
 fn policy(scheduler: SchedulerUpdate) -> UpdatePolicy {
     UpdatePolicy { scheduler: Some(scheduler), ..UpdatePolicy::default() }
+}
+
+fn job(generation: i64) -> Arc<DaskJob> {
+    let mut job = job::testing::job("job");
+    job.metadata.generation = Some(generation);
+    Arc::new(job)
 }
 
 /// A cluster whose scheduler's template was edited.
@@ -104,13 +112,31 @@ fn workers_that_are_being_replaced_come_first(
 #[test]
 fn an_edit_of_the_clusters_job_is_told_to_have_no_effect() {
     let mut snapshot = made(PodState::Ready);
-    snapshot.job_generation = Some(2);
+    snapshot.job = Some(job(2));
     assert_eq!(finding(&snapshot).1, Reason::UpToDate, "it is not known what it was made from");
     let annotation = [("kubernetes.dask.org/job-generation".to_owned(), "1".to_owned())];
     Arc::make_mut(&mut snapshot.cluster).metadata.annotations = Some(annotation.into());
     let (status, reason, message) = finding(&snapshot);
     assert_eq!((status, reason), (Some(false), Reason::EditIgnored));
     assert!(message.contains("DaskJob \"simple\"") && message.contains("create it again"), "{message}");
-    snapshot.job_generation = Some(1);
+    snapshot.job = Some(job(1));
     assert_eq!(finding(&snapshot).1, Reason::UpToDate);
+}
+
+#[test]
+fn the_edited_job_is_told_once_whoever_reconciles_first() {
+    let mut snapshot = made(PodState::Ready);
+    let saying = |reason| {
+        let conditions = Conditions::new(&[], Some(1), &Time(at(0)))
+            .set(ConditionType::Updating, Some(false), reason, "words")
+            .build();
+        DaskClusterStatus { conditions, ..DaskClusterStatus::default() }
+    };
+    let (current, ignored) = (saying(Reason::UpToDate), saying(Reason::EditIgnored));
+    assert_eq!(news_of_late_edit(&snapshot, &current, &ignored), None, "no job");
+    snapshot.job = Some(job(2));
+    let (told, news) = news_of_late_edit(&snapshot, &current, &ignored).unwrap();
+    assert_eq!((told.name_any().as_str(), news.reason, news.warning), ("job", Reason::EditIgnored, true));
+    assert_eq!(news_of_late_edit(&snapshot, &ignored, &ignored), None);
+    assert_eq!(news_of_late_edit(&snapshot, &ignored, &current), None);
 }

@@ -13,16 +13,15 @@ use tracing::info;
 
 use super::apply::{self, Created};
 use super::build;
-use super::decide::{Inputs, decide, own_cluster};
+use super::decide::{Inputs, decide};
 use super::plan::{Ending, Step};
 use super::status::{final_status, status};
 use crate::cluster_cache::ObjectKey;
 use crate::cluster_cache::records::resource_version;
-use crate::cluster_cache::snapshot::{JobSnapshot, job_was_edited};
+use crate::cluster_cache::snapshot::JobSnapshot;
 use crate::context::Context;
 use crate::controllers::Obstacle;
 use crate::controllers::announce::Announcement;
-use crate::controllers::cluster::edit_ignored;
 use crate::controllers::obstacle::Purpose;
 use crate::controllers::reconcile::{self, ReconcileError, write_status};
 use crate::controllers::status_writer::Urgency;
@@ -62,11 +61,6 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
         before = greet(&ctx, &snapshot, &before).await?;
     }
 
-    if is_late_edit(&snapshot) {
-        let news =
-            Announcement { reason: Reason::EditIgnored, message: edit_ignored(&key.name), warning: true };
-        ctx.announce(&*job, &news);
-    }
     let (mut obstacle, mut requeue, mut refused) = (plan.obstacle, plan.requeue_after, None);
     match plan.step {
         Step::Wait => {}
@@ -118,14 +112,6 @@ fn tell_corrected_selector(ctx: &Context, job: &DaskJob) {
     );
     let news = Announcement { reason: Reason::SelectorCorrected, message, warning: false };
     ctx.announce(job, &news);
-}
-
-/// Whether the job was edited after its cluster had been made, and the cluster's status does not say so yet.
-fn is_late_edit(snapshot: &JobSnapshot) -> bool {
-    let Some(cluster) = own_cluster(snapshot) else { return false };
-    let reason = Reason::EditIgnored.to_string();
-    let mut conditions = cluster.status.iter().flat_map(|status| &status.conditions);
-    job_was_edited(cluster, snapshot.job.metadata.generation) && !conditions.any(|told| told.reason == reason)
 }
 
 /// A new job shows at once that it was seen, before anything is made for it.
