@@ -25,6 +25,17 @@ use crate::writer::Writer;
 /// What the operator was doing when it told something: the `action` of its Events.
 const ACTION: &str = "Reconcile";
 
+/// Refused writes to the metadata of objects that users made, by kind.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Of clusters.
+    pub clusters: Obstacles,
+    /// Of jobs.
+    pub jobs: Obstacles,
+    /// Of autoscalers.
+    pub autoscalers: Obstacles,
+}
+
 /// What every reconciliation has at hand.
 #[derive(Debug)]
 pub struct Context {
@@ -44,6 +55,8 @@ pub struct Context {
     pub links: SchedulerLinks,
     /// Failures of each object.
     pub backoff: Backoff,
+    /// Refused writes to the metadata of clusters, jobs and autoscalers themselves.
+    pub claims: Claims,
     /// Refused writes of clusters.
     pub cluster_refusals: ClusterRefusals,
     /// Refused writes of groups.
@@ -177,6 +190,7 @@ pub(crate) mod tests {
             group_edits: Edits::default(),
             cluster_status: StatusMemory::default(),
             group_status: StatusMemory::default(),
+            claims: Claims::default(),
             job_obstacles: Obstacles::default(),
             job_status: StatusMemory::default(),
             autoscaler_status: StatusMemory::default(),

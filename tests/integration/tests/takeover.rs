@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, labels};
+use integration_tests::fault::Refusal;
 use integration_tests::link::ranking;
 use integration_tests::operator::Launch;
 use integration_tests::wait::check;
 use integration_tests::{
-    ApiServer, Kubelet, Link, Namespace, Operator, templates, wait_for, wait_until_quiet,
+    ApiServer, Fault, Kubelet, Link, Namespace, Operator, World, templates, wait_for, wait_until_quiet,
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -159,6 +160,25 @@ async fn a_running_cluster_goes_on_and_its_workers_are_drained_like_ours() {
     let marks = operator.faults.writes();
     let marks = marks.iter().filter(|call| call.verb == "patch" && call.is_about("pods")).count();
     assert!(marks >= 2, "both were drained before their Deployment was deleted");
+}
+
+#[tokio::test]
+async fn a_finalizer_that_may_not_be_taken_off_keeps_nothing_from_being_made() {
+    let world = World::start("takeover-refused").await;
+    let World { namespace, operator, observer, .. } = &world;
+    operator.faults.set_plan(|call| {
+        let refused = call.verb == "patch" && call.is_about("daskclusters");
+        if refused { Fault::Refuse(Refusal::INVALID) } else { Fault::None }
+    });
+    observer.allow("c-default", 1);
+    let mut cluster = templates::cluster("c", 1);
+    cluster.metadata.finalizers = Some(vec![labels::KOPF_FINALIZER.to_owned()]);
+    namespace.create_object(&cluster).await;
+    namespace.wait_for_ready_workers("c-default", 1).await;
+    namespace.wait_for_cluster_condition("c", "Ready", "AllReady").await;
+    assert_eq!(namespace.wait_for_event("c", "AdmissionRefused").await.len(), 1);
+    operator.faults.set_plan(|_| Fault::None);
+    namespace.wait_for_event("c", "TakenOver").await;
 }
 
 #[tokio::test]

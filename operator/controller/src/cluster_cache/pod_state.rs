@@ -54,6 +54,7 @@ pub(super) struct PodLife {
     pub(super) ready_since: Option<Timestamp>,
     pub(super) restarts: i32,
     pub(super) startup: Startup,
+    pub(super) worker_ended: Option<Timestamp>,
 }
 
 impl PodLife {
@@ -65,6 +66,7 @@ impl PodLife {
             _ => None,
         };
         let main = role.and_then(|role| pod.spec.main_container(role));
+        let dask_end = role.and_then(|role| DaskEnd::of(pod, role));
         let phase = status.phase.as_deref().unwrap_or_default();
         let ready = status.condition("Ready").filter(|ready| phase == "Running" && ready.status == "True");
         let on_node = pod.spec.node_name.is_some() || phase == "Running" || status.is("PodScheduled");
@@ -72,11 +74,14 @@ impl PodLife {
             _ if pod.metadata.terminating => (PodState::Terminating, None),
             "Failed" => (PodState::Failed, Some(failure(pod))),
             "Succeeded" => (PodState::Failed, Some(exited(pod))),
-            _ if let Some((container, end)) = main.and_then(|main| ended_for_good(pod, main)) => {
-                (PodState::Failed, Some(ended_alone(pod, container, end)))
+            _ if let Some(end) = dask_end.as_ref().filter(|end| end.is_certain) => {
+                (PodState::Failed, Some(end.problem(pod)))
             }
             _ if ready.is_some() => (PodState::Ready, None),
-            _ if on_node => (PodState::Starting, obstacle(pod)),
+            _ if on_node => {
+                let end = || dask_end.as_ref().map(|end| end.problem(pod)).or_else(|| helper_ended(pod));
+                (PodState::Starting, obstacle(pod).or_else(end))
+            }
             _ => (PodState::Pending, unschedulable(pod)),
         };
         Self {
@@ -84,6 +89,9 @@ impl PodLife {
             problem,
             last_termination: last_termination(pod),
             ready_since: ready.filter(|_| state == PodState::Ready).and_then(PodCondition::since),
+            worker_ended: dask_end
+                .filter(|end| !end.is_certain && state <= PodState::Ready)
+                .and_then(|end| end.container.finished()),
             restarts: status.containers().map(|container| container.restart_count).sum(),
             startup: Startup {
                 modules: pod.spec.volumes.iter().any(|volume| volume.name == telemetry::VOLUME),
@@ -95,38 +103,77 @@ impl PodLife {
     }
 }
 
-/// How the Dask container ended, if it will not run again while others keep the pod from ending. A pod all of whose
+/// How a Dask container ended that will not run again, while others keep the pod from ending. A pod all of whose
 /// containers have ended has a phase of its own.
+struct DaskEnd<'a> {
+    container: &'a ContainerStatus,
+    end: &'a Terminated,
+    /// Nothing of Dask is left in the pod: a container with a Dask command ended, and so did all that mention Dask.
+    /// Otherwise another one may be a worker that works on; only the scheduler can say.
+    is_certain: bool,
+}
+
+impl<'a> DaskEnd<'a> {
+    fn of(pod: &'a WirePod, role: Role) -> Option<Self> {
+        let runs_dask = |container: &&WireContainer| container.invocation(role).is_some();
+        let may_be_dask = || {
+            let containers = pod.spec.containers.iter();
+            containers.filter(|container| runs_dask(container) || container.mentions_dask())
+        };
+        let (container, end) = may_be_dask().find_map(|container| ended_for_good(pod, container))?;
+        let is_certain = pod.spec.containers.iter().any(|container| runs_dask(&container))
+            && may_be_dask().all(|container| ended_for_good(pod, container).is_some());
+        Some(Self { container, end, is_certain })
+    }
+
+    fn problem(&self, pod: &WirePod) -> PodProblem {
+        let place = place(pod, self.container);
+        if out_of_memory(self.end) {
+            return killed_for_memory(&place);
+        }
+        let reason = if self.end.exit_code == 0 { Reason::WorkerExited } else { Reason::PodFailed };
+        let cure = if self.is_certain {
+            cure(pod, self.container, self.end, "")
+        } else {
+            "the pod is replaced if the scheduler knows no worker in it".to_owned()
+        };
+        problem(reason, ended_beside_others(&place, self.end, &cure))
+    }
+}
+
+/// A container that is no worker, and whose end keeps the pod from being ready.
+fn helper_ended(pod: &WirePod) -> Option<PodProblem> {
+    let (container, end) = pod.spec.containers.iter().find_map(|helper| ended_for_good(pod, helper))?;
+    let cure = "so the pod is not ready, though a worker in it may work; let the container run on, or make it an init \
+                container";
+    Some(problem(Reason::PodFailed, ended_beside_others(&place(pod, container), end, cure)))
+}
+
+fn ended_beside_others(place: &str, end: &Terminated, cure: &str) -> String {
+    format!(
+        "{place} ended with exit code {}{} and is not restarted, while other containers of the pod run on; {cure}",
+        end.exit_code,
+        quoted(end.message.as_deref()),
+    )
+}
+
+/// How a container ended, if it will not run again.
 fn ended_for_good<'a>(
     pod: &'a WirePod,
-    main: &WireContainer,
+    spec: &WireContainer,
 ) -> Option<(&'a ContainerStatus, &'a Terminated)> {
-    if main.restart_policy_rules.is_some() {
+    if spec.restart_policy_rules.is_some() {
         return None;
     }
-    let container = pod.status.container_statuses.iter().find(|container| container.name == main.name)?;
+    let container = pod.status.container_statuses.iter().find(|container| container.name == spec.name)?;
     let end = container.state.terminated.as_ref()?;
-    let policy = main.restart_policy.as_deref().or(pod.spec.restart_policy.as_deref());
+    let policy = spec.restart_policy.as_deref().or(pod.spec.restart_policy.as_deref());
     let for_good = match policy {
         Some("Never") => true,
         Some("OnFailure") => end.exit_code == 0,
         _ => false,
     };
     for_good.then_some((container, end))
-}
-
-fn ended_alone(pod: &WirePod, container: &ContainerStatus, end: &Terminated) -> PodProblem {
-    let place = place(pod, container);
-    if out_of_memory(end) {
-        return killed_for_memory(&place);
-    }
-    let reason = if end.exit_code == 0 { Reason::WorkerExited } else { Reason::PodFailed };
-    let (words, cure) = (quoted(end.message.as_deref()), cure(pod, container, end, ""));
-    let message = format!(
-        "{place} ended with exit code {}{words} and is not restarted, while other containers of the pod run on; {cure}",
-        end.exit_code
-    );
-    problem(reason, message)
 }
 
 /// The image of the Dask container, if it cannot run because the image has no command `dask-scheduler` or `dask-worker`.

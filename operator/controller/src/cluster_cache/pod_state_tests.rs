@@ -373,10 +373,46 @@ fn a_helper_that_ended_is_not_the_worker() {
     assert_eq!(PodLife::of(&serde_json::from_value(pod).unwrap()).state, PodState::Ready);
 }
 
+/// A pod of two containers with these words that are never restarted; the first has ended.
+fn first_ended(first: &str, second: &str) -> PodLife {
+    let words = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let pod = json!({
+        "metadata": {"name": "w-1", "namespace": "ns", "labels": {"dask.org/component": "worker"}},
+        "spec": {"nodeName": "n", "restartPolicy": "Never", "containers": [
+            {"name": "one", "args": words(first)}, {"name": "two", "args": words(second)},
+        ]},
+        "status": {"phase": "Running", "containerStatuses": [
+            {"name": "one", "state": {"terminated": {"exitCode": 0, "finishedAt": "2026-01-01T00:00:00Z"}}},
+            {"name": "two", "state": {"running": {}}},
+        ]},
+    });
+    PodLife::of(&serde_json::from_value(pod).unwrap())
+}
+
+#[rstest]
+#[case::a_copier("copy-data", "dask-cuda-worker tcp://s:8786", false)]
+#[case::a_copier_and_a_script("copy-data", "/opt/start.sh", false)]
+#[case::two_workers("dask worker", "dask-worker", true)]
+#[case::two_kinds("dask worker", "bash -c dask-worker", true)]
+#[case::a_script("bash -c dask-worker", "serve", true)]
+#[case::the_images_entry_point("worker tcp://s:8786", "serve", true)]
+#[case::a_script_of_no_known_name("/opt/start.sh", "serve", false)]
+fn a_pod_in_which_a_worker_may_run_on_has_not_ended(
+    #[case] first: &str,
+    #[case] second: &str,
+    #[case] asked: bool,
+) {
+    let life = first_ended(first, second);
+    assert_eq!(life.state, PodState::Starting);
+    assert_eq!(life.worker_ended.is_some(), asked, "the scheduler is to say whether it was the worker");
+    let words = message(&life);
+    assert!(words.contains("\"one\"") && words.contains("exit code 0"), "{words}");
+}
+
 #[test]
-fn without_a_dask_command_the_first_container_is_the_worker() {
-    let ended = helped(json!("Never"), json!(["start-worker"]), ended_with(1));
-    assert_eq!(ended.state, PodState::Starting, "the helper is first");
+fn a_worker_whose_helper_runs_on_has_certainly_ended() {
+    let life = first_ended("dask worker", "serve");
+    assert_eq!((life.state, life.worker_ended), (PodState::Failed, None));
 }
 
 /// A scheduler or worker with this state of its Dask container.

@@ -65,6 +65,7 @@ impl PodEntry {
             restarts: life.restarts,
             last_termination: life.last_termination.map(Box::new),
             startup: life.startup,
+            worker_ended: life.worker_ended,
         };
         let role = match metadata.component.as_deref() {
             Some(labels::SCHEDULER) if metadata.is_scheduler() => Role::Scheduler,

@@ -54,6 +54,8 @@ pub struct PodRecord {
     pub last_termination: Option<Box<PodProblem>>,
     /// In which form it was made, and what is known of its start.
     pub startup: Startup,
+    /// When a container ended for good that may have been its worker, while others run that may be Dask's, too.
+    pub worker_ended: Option<Timestamp>,
 }
 
 /// In which form a pod was made, and what is known of its start.
@@ -169,6 +171,8 @@ pub struct DeploymentRecord {
     pub telemetry: Option<String>,
     /// Digest of the scheduler's template that it was made from; `None` on one of the Python operator.
     pub template_hash: Option<String>,
+    /// Annotation `kubernetes.dask.org/metadata-hash` of a scheduler's.
+    pub metadata_hash: Option<String>,
     /// The image for whose lack of a command the scheduler is started as a Python module.
     pub module_command: Option<Image>,
     /// Whether it is a worker of the Python operator, by its label `dask.org/component`.
@@ -221,6 +225,7 @@ impl From<&Deployment> for DeploymentRecord {
             pod_labels: template.and_then(|template| template.labels.clone()).filter(|_| !worker),
             telemetry: annotation(labels::TELEMETRY),
             template_hash: annotation(labels::TEMPLATE_HASH),
+            metadata_hash: annotation(labels::METADATA_HASH),
             module_command: annotation(labels::MODULE_COMMAND)
                 .and_then(|value| Image::from_annotation(&value)),
             worker,
@@ -283,7 +288,7 @@ mod tests {
     fn metadata() -> Value {
         json!({
             "name": "c-scheduler", "namespace": "ns", "uid": "u", "resourceVersion": "9",
-            "annotations": {labels::TELEMETRY: "t", labels::TEMPLATE_HASH: "h",
+            "annotations": {labels::TELEMETRY: "t", labels::TEMPLATE_HASH: "h", labels::METADATA_HASH: "m",
                             labels::MODULE_COMMAND: Image::new("dask:1").to_annotation()},
             "ownerReferences": [
                 {"apiVersion": "v1", "kind": "K", "name": "n", "uid": "other"},
@@ -311,6 +316,7 @@ mod tests {
             terminating: false,
             telemetry: Some("t".to_owned()),
             template_hash: Some("h".to_owned()),
+            metadata_hash: Some("m".to_owned()),
             module_command: Some(Image::new("dask:1")),
             worker: false,
             replicas: 0,

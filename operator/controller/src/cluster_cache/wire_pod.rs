@@ -114,6 +114,15 @@ impl WireContainer {
     pub fn invocation(&self, role: Role) -> Option<Invocation> {
         invocation::find(self.command.iter().chain(&self.args).map(String::as_str), role)
     }
+
+    /// Whether it may run Dask though it has no Dask command: a script, `dask-cuda-worker`, or an image whose entry
+    /// point is `dask`.
+    #[must_use]
+    pub fn mentions_dask(&self) -> bool {
+        let dask = |word: &String| word.to_ascii_lowercase().contains("dask");
+        let subcommand = self.command.is_empty() && self.args.first().is_some_and(|word| word == "worker");
+        subcommand || self.command.iter().chain(&self.args).any(dask)
+    }
 }
 
 /// A volume of a pod's spec, as far as it is read.

@@ -1,6 +1,7 @@
 //! Making a cluster the owner of what names it, so that it goes when the cluster goes. Pure.
 
-use dask_operator_api::DaskCluster;
+use dask_operator_api::{DaskCluster, GROUP};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
@@ -22,6 +23,13 @@ pub fn adoption<K: Resource<DynamicType = ()>>(child: &K, cluster: &DaskCluster)
     }
     owners.push(owner);
     Some(json!({"metadata": {"ownerReferences": owners, "resourceVersion": child.resource_version()}}))
+}
+
+/// Whether an owner is a DaskCluster of ours, rather than of another API that uses the word.
+#[must_use]
+pub fn is_dask_cluster(owner: &OwnerReference) -> bool {
+    owner.kind == DaskCluster::kind(&())
+        && owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Taking over what the Python operator left on custom resources.
 
+use std::time::{Duration, Instant};
+
 use dask_operator_api::Reason;
 use dask_operator_api::labels::KOPF_FINALIZER;
 use kube::core::NamespaceResourceScope;
@@ -9,6 +11,8 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use super::announce::Announcement;
+use super::obstacle::{Obstacles, Purpose};
+use super::reconcile::refusal;
 use crate::cluster_cache::ObjectKey;
 use crate::context::Context;
 use crate::writer::{Lane, WriteError};
@@ -22,28 +26,80 @@ fn finalizers_without_kopf(finalizers: &[String]) -> Option<Value> {
     (others.len() < finalizers.len()).then(|| json!({"metadata": {"finalizers": others}}))
 }
 
-/// Takes the finalizer of the Python operator off an object, and tells of it; returns whether it was there.
+/// What became of the metadata that an object should have. That it is refused keeps nothing else from being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing was to be written.
+    Held,
+    /// It was written; the watch shows the new version soon.
+    Written,
+    /// It was refused, and is tried again after this time.
+    Refused(Duration),
+}
+
+impl Claim {
+    /// When it is to be tried again.
+    #[must_use]
+    pub fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Held | Self::Written => None,
+            Self::Refused(wait) => Some(wait),
+        }
+    }
+}
+
+/// Takes the finalizer of the Python operator off an object, and tells of it.
 ///
 /// # Errors
 /// When the write fails. That the object is gone meanwhile is no error.
-pub async fn take_over<K>(ctx: &Context, object: &K) -> Result<bool, WriteError>
+pub async fn take_over<K>(ctx: &Context, refusals: &Obstacles, object: &K) -> Result<Claim, WriteError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
 {
-    let Some(mut patch) = finalizers_without_kopf(object.finalizers()) else { return Ok(false) };
+    let Some(mut patch) = finalizers_without_kopf(object.finalizers()) else { return Ok(Claim::Held) };
     // The list is replaced as a whole, so nobody may have changed it since.
     patch["metadata"]["resourceVersion"] = json!(object.resource_version());
-    let key = ObjectKey::of(object);
-    match ctx.writer.merge_patch::<K>(&key, &patch, Lane::Urgent).await {
-        Ok(_) => {}
-        Err(WriteError::NotFound { .. }) => return Ok(true),
-        Err(error) => return Err(error),
+    let claim = claim(ctx, refusals, object, &patch).await?;
+    if claim == Claim::Written {
+        info!(kind = %K::kind(&()), object = %ObjectKey::of(object), "taken over from the Python operator");
+        let message =
+            format!("taken over from the Python operator: its finalizer {KOPF_FINALIZER} is removed");
+        ctx.announce(object, &Announcement { reason: Reason::TakenOver, message, warning: false });
     }
-    let kind = K::kind(&());
-    info!(%kind, object = %key, "taken over from the Python operator");
-    let message = format!("taken over from the Python operator: its finalizer {KOPF_FINALIZER} is removed");
-    ctx.announce(object, &Announcement { reason: Reason::TakenOver, message, warning: false });
-    Ok(true)
+    Ok(claim)
+}
+
+/// Patches an object's own metadata. A refusal is told once, and tried again with pauses that double.
+///
+/// # Errors
+/// When the write fails otherwise. That the object is gone meanwhile is no error.
+pub async fn claim<K>(
+    ctx: &Context,
+    refusals: &Obstacles,
+    object: &K,
+    patch: &Value,
+) -> Result<Claim, WriteError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+{
+    let (key, meta, now) = (ObjectKey::of(object), object.meta(), Instant::now());
+    if let Some(standing) = refusals.standing(&key, meta, Purpose::Adoption, now) {
+        return Ok(Claim::Refused(standing.wait));
+    }
+    match ctx.writer.merge_patch::<K>(&key, patch, Lane::Urgent).await {
+        Ok(_) | Err(WriteError::NotFound { .. }) => {
+            refusals.clear(&key);
+            Ok(Claim::Written)
+        }
+        Err(error) => {
+            let obstacle = refusal(error)?;
+            if refusals.last(&key).is_none_or(|told| told.reason != obstacle.reason) {
+                let (reason, message) = (obstacle.reason, obstacle.message.clone());
+                ctx.announce(object, &Announcement { reason, message, warning: true });
+            }
+            Ok(Claim::Refused(refusals.refused(&key, meta, Purpose::Adoption, obstacle, now)))
+        }
+    }
 }
 
 #[cfg(test)]

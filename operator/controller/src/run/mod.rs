@@ -15,7 +15,7 @@ pub use client::{ClientError, Clients, clients};
 
 use crate::backoff::Backoff;
 use crate::cluster_cache::ClusterCache;
-use crate::context::Context;
+use crate::context::{Claims, Context};
 use crate::controllers::cluster::ClusterRefusals;
 use crate::controllers::group::{Edits, Ordinals, Progress};
 use crate::controllers::status_writer::StatusMemory;
@@ -130,6 +130,7 @@ pub fn start(clients: Clients, settings: Settings, shutdown: CancellationToken) 
         group_edits: Edits::default(),
         cluster_status: StatusMemory::default(),
         group_status: StatusMemory::default(),
+        claims: Claims::default(),
         job_obstacles: Obstacles::default(),
         job_status: StatusMemory::default(),
         autoscaler_status: StatusMemory::default(),

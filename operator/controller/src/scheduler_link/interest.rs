@@ -12,8 +12,8 @@ use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 pub(super) struct Interest {
     /// A group has more workers than are wanted, or pods are marked: each worker matters, and the ranking.
     pub(super) shrinking: bool,
-    /// A group says that it replaces workers, as an edited template or a lost scheduler asks for: the same matters, but
-    /// that can take hours in which nothing changes.
+    /// A group says that it replaces workers, as an edited template or a lost scheduler asks for, or only the scheduler
+    /// can say whether a worker has ended: the same matters, but that can take hours in which nothing changes.
     pub(super) replacing: bool,
     /// A DaskAutoscaler names the cluster.
     pub(super) adaptive_target: bool,
@@ -39,10 +39,13 @@ impl Interest {
     }
 }
 
-/// Whether the group's status says that workers are being replaced.
+/// Whether the group's status says that workers are being replaced, or some have to be if the scheduler knows nobody there.
 fn is_replacing(members: &GroupMembers) -> bool {
     let (updating, scaling): (&str, &str) = (ConditionType::Updating.into(), ConditionType::Scaling.into());
     let stranded: &str = Reason::WorkerStranded.into();
+    if members.pods().any(|pod| pod.is_live() && pod.worker_ended.is_some()) {
+        return true;
+    }
     members.group.status.iter().flat_map(|status| &status.conditions).any(|condition| {
         (condition.type_ == updating && condition.status == "True")
             || (condition.type_ == scaling && condition.reason == stranded)
@@ -127,6 +130,15 @@ mod tests {
         Arc::make_mut(&mut snapshot.groups[0].group).status = Some(serde_json::from_value(status).unwrap());
         let interest = Interest::of(&snapshot);
         assert_eq!((interest.replacing, interest.shrinking), (replacing, false));
+    }
+
+    #[test]
+    fn workers_matter_while_only_the_scheduler_knows_whether_one_has_ended() {
+        let mut snapshot = cluster(&[PodState::Starting]);
+        Arc::make_mut(&mut snapshot.groups[0].workers[0]).worker_ended = Some(at(0));
+        assert!(Interest::of(&snapshot).replacing);
+        Arc::make_mut(&mut snapshot.groups[0].workers[0]).state = PodState::Terminating;
+        assert!(!Interest::of(&snapshot).replacing);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::context::Context;
 use crate::controllers::announce::Announcement;
 use crate::controllers::reconcile::{self, ReconcileError, refusal, write_status};
 use crate::controllers::status_writer::Urgency;
-use crate::controllers::takeover::take_over;
+use crate::controllers::takeover::{self, Claim, take_over};
 use crate::writer::{Lane, WriteError};
 
 /// How often the size of a group is written that changes in other ways all the time.
@@ -39,6 +39,7 @@ const WATCH_LAG: Duration = Duration::from_millis(300);
 pub async fn run(store: Store<DaskAutoscaler>, ctx: Arc<Context>, shutdown: CancellationToken) {
     let triggers = ctx.cache.autoscaler_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
+        ctx.claims.autoscalers.clear(key);
         ctx.autoscaler_status.forget(key);
         ctx.backoff.reset("DaskAutoscaler", key);
     };
@@ -54,18 +55,23 @@ async fn reconcile_autoscaler(
     let autoscaler = &snapshot.autoscaler;
     let deleting = autoscaler.metadata.deletion_timestamp.is_some();
     let cluster = snapshot.cluster.as_deref().filter(|cluster| cluster.metadata.deletion_timestamp.is_none());
-    if take_over(&ctx, &**autoscaler).await? {
-        // The watch shows the new version, without which further patches could not be told from stale ones.
-        return Ok(Action::requeue(reconcile_interval()));
+    let refusals = &ctx.claims.autoscalers;
+    let mut claim = take_over(&ctx, refusals, &**autoscaler).await?;
+    if claim == Claim::Held
+        && let Some(patch) = ownership::patch(autoscaler, cluster.filter(|_| !deleting))
+    {
+        claim = takeover::claim(&ctx, refusals, &**autoscaler, &patch).await?;
+        if claim == Claim::Written {
+            info!(autoscaler = %key, "autoscaler adopted by its cluster");
+        }
     }
-    if let Some(patch) = ownership::patch(autoscaler, cluster.filter(|_| !deleting)) {
-        ctx.writer.merge_patch::<DaskAutoscaler>(&key, &patch, Lane::Urgent).await?;
-        info!(autoscaler = %key, "autoscaler adopted by its cluster");
+    if claim == Claim::Written {
+        // The watch shows the new version, without which further patches could not be told from stale ones.
         return Ok(Action::requeue(reconcile_interval()));
     }
     // It goes with its cluster: nothing is left to say.
     if deleting || (cluster.is_none() && ownership::goes_with_its_cluster(autoscaler)) {
-        return Ok(Action::await_change());
+        return Ok(claim.retry_after().map_or_else(Action::await_change, Action::requeue));
     }
 
     let now = Timestamp::now();
@@ -101,7 +107,7 @@ async fn reconcile_autoscaler(
     }
     ctx.metrics.autoscaler_decision(decision.reason);
     let wait = say(&ctx, autoscaler, &decision).await?;
-    let requeue = decision.requeue_after.into_iter().chain(wait).min();
+    let requeue = decision.requeue_after.into_iter().chain(wait).chain(claim.retry_after()).min();
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
 }
 

@@ -2,6 +2,7 @@
 
 use dask_operator_api::labels::TELEMETRY;
 use dask_operator_api::{DaskCluster, DaskWorkerGroup, Reason};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::core::NamespaceResourceScope;
@@ -11,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tracing::info;
 
 use super::build;
+use super::decide::still_stands;
 use super::modules::{self, Stored};
 use super::plan::{ClusterPlan, Part, PartObstacle, RollCause, SchedulerWrites};
 use crate::cluster_cache::ObjectKey;
@@ -23,6 +25,8 @@ use crate::writer::{Creation, Lane, WriteError};
 
 /// What ends the writing of a part early.
 enum Stop {
+    /// What it was planned on is true no more.
+    Changed,
     Obstacle(Obstacle),
     Error(WriteError),
 }
@@ -57,7 +61,7 @@ impl Applied {
                 return true;
             }
             Err(Stop::Obstacle(obstacle)) => self.refused.push(PartObstacle::new(part, obstacle)),
-            Err(Stop::Error(WriteError::Conflict { .. })) => self.changed = true,
+            Err(Stop::Changed | Stop::Error(WriteError::Conflict { .. })) => self.changed = true,
             Err(Stop::Error(error)) => match refusal(error) {
                 Ok(obstacle) => self.refused.push(PartObstacle::new(part, obstacle)),
                 Err(error) => {
@@ -175,6 +179,11 @@ async fn write_deployment(
     }
     if let Some(roll) = &planned.roll {
         let live: Deployment = writer.get(key, Lane::Urgent).await?;
+        let Some(snapshot) = cache.cluster_snapshot(&owner) else { return Err(Stop::Changed) };
+        let link = ctx.links.view(&owner, cluster.metadata.uid.as_deref());
+        if !still_stands(roll.cause, &snapshot, &link, Timestamp::now()) {
+            return Err(Stop::Changed);
+        }
         let patch = build::template_patch(&live, &roll.wanted);
         let deployment: Deployment = writer.merge_patch(key, &patch, Lane::Urgent).await?;
         cache.created_deployment(&deployment);

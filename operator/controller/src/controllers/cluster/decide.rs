@@ -16,6 +16,7 @@ use super::{modules, updating};
 use crate::cluster_cache::records::{PodRecord, PodState, ServiceRecord};
 use crate::cluster_cache::snapshot::ClusterSnapshot;
 use crate::controllers::Obstacle;
+use crate::controllers::adoption::is_dask_cluster;
 use crate::controllers::obstacle::StandingRefusal;
 use crate::pods::form::PodForm;
 use crate::pods::telemetry::{self, Telemetry};
@@ -165,6 +166,9 @@ fn decide_deployment(
             patch["metadata"]["annotations"][TEMPLATE_HASH] = json!(hash);
         }
     }
+    if live.metadata_hash.is_none() {
+        patch["metadata"]["annotations"][METADATA_HASH] = json!(build::metadata_hash(cluster));
+    }
     // The ConfigMap is not watched: the Deployment remembers what it holds.
     let current = live.telemetry.as_deref() == Some(telemetry::modules_digest()) && !vanished;
     let store = wants_modules && !current && refused.is_none();
@@ -218,6 +222,22 @@ fn roll_cause(
     (!mountable && pods.any(|pod| hangs(pod))).then_some(RollCause::ModulesMissing)
 }
 
+/// Whether the cause for which the scheduler was to be made anew is one still: much may have been submitted to it since,
+/// where calls take long.
+pub(super) fn still_stands(
+    cause: RollCause,
+    snapshot: &ClusterSnapshot,
+    link: &LinkView,
+    now: Timestamp,
+) -> bool {
+    match cause {
+        RollCause::Edited => updating::may_restart(snapshot, link, now),
+        RollCause::CommandMissing | RollCause::ModulesMissing => {
+            snapshot.scheduler_pods.iter().all(|pod| !pod.running)
+        }
+    }
+}
+
 fn non_empty(patch: Value) -> Option<Value> {
     patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch)
 }
@@ -235,8 +255,9 @@ fn decide_default_group(
     if live.metadata.deletion_timestamp.is_some() {
         return;
     }
-    let earlier = live.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let earlier = earlier.filter(|owner| Some(&owner.uid) != cluster.metadata.uid.as_ref());
+    // Beside a controller of another kind, such as a workflow engine, the group belongs to the cluster that it names.
+    let mut owners = live.owner_references().iter().filter(|owner| is_dask_cluster(owner));
+    let earlier = owners.find(|owner| Some(&owner.uid) != cluster.metadata.uid.as_ref());
     if let Some(owner) = earlier {
         name_taken(plan, Part::DefaultGroup, &live.name_any(), Some(&owner.uid));
     } else if live.spec.cluster == cluster.name_any() {

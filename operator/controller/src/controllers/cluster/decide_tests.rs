@@ -9,6 +9,7 @@ use super::*;
 use crate::cluster_cache::records::Startup;
 use crate::controllers::cluster::testing::{at, cluster, default_group, made, new, pod};
 use crate::pods::form::Image;
+use crate::scheduler_link::{Idleness, Sample, testing};
 
 use Telemetry::{Off, On};
 
@@ -233,6 +234,53 @@ fn an_edited_scheduler_is_made_anew_when_the_policy_allows(#[case] policy: Value
         let spec = roll.wanted.spec.unwrap().template.spec.unwrap();
         assert_eq!(spec.containers[0].image.as_deref(), Some("dask:new"));
     }
+}
+
+#[test]
+fn a_restart_is_called_off_when_its_cause_is_gone() {
+    let mut snapshot = made(PodState::Ready);
+    Arc::make_mut(&mut snapshot.cluster).spec.update =
+        serde_json::from_value(json!({"scheduler": "WhenIdle"})).unwrap();
+    let link = |idleness| testing::heard(Sample { asked: at(99), idleness, ..testing::sample("one") });
+    let stands =
+        |link: &LinkView, snapshot: &ClusterSnapshot, cause| still_stands(cause, snapshot, link, at(100));
+    let idle = link(Idleness::Since(at(50)));
+    assert!(stands(&idle, &snapshot, RollCause::Edited));
+    assert!(!stands(&link(Idleness::Busy), &snapshot, RollCause::Edited), "work was submitted meanwhile");
+    for cause in [RollCause::CommandMissing, RollCause::ModulesMissing] {
+        assert!(!stands(&idle, &snapshot, cause), "it runs by now");
+        let mut stuck = snapshot.clone();
+        stuck.scheduler_pods.clear();
+        assert!(stands(&idle, &stuck, cause));
+    }
+}
+
+#[test]
+fn edited_metadata_of_the_scheduler_waits_for_its_next_restart() {
+    let mut snapshot = made(PodState::Ready);
+    Arc::make_mut(&mut snapshot.cluster).spec.scheduler.metadata =
+        serde_json::from_value(json!({"labels": {"team": "a"}})).unwrap();
+    assert!(plan_of(&snapshot, On).is_empty());
+    let (status, reason, message) = updating::finding(&snapshot);
+    assert_eq!((status, reason), (Some(false), Reason::SchedulerOutdated));
+    assert!(message.contains("spec.scheduler.metadata"), "{message}");
+    Arc::make_mut(snapshot.deployment.as_mut().unwrap()).metadata_hash = None;
+    assert_eq!(updating::finding(&snapshot).1, Reason::UpToDate);
+    let hash = build::metadata_hash(&snapshot.cluster);
+    let adopted = json!({"metadata": {"annotations": {METADATA_HASH: hash}}});
+    assert_eq!(plan_of(&snapshot, On).scheduler.patch, Some(adopted), "of an earlier operator");
+}
+
+#[test]
+fn a_default_group_that_a_workflow_engine_owns_is_the_clusters() {
+    let mut snapshot = made(PodState::Ready);
+    let engine = json!([{
+        "apiVersion": "argoproj.io/v1", "kind": "Application", "name": "a", "uid": "other", "controller": true,
+    }]);
+    default_group(&mut snapshot).metadata.owner_references = serde_json::from_value(engine).unwrap();
+    assert_eq!(plan_of(&snapshot, On).obstacles, []);
+    Arc::make_mut(&mut snapshot.cluster).spec.worker.spec.containers[0].image = Some("dask:new".into());
+    assert!(plan_of(&snapshot, On).default_group_patch.is_some(), "edits are handed on");
 }
 
 #[test]

@@ -42,6 +42,7 @@ const UNPROVEN_SERVICE: Duration = Duration::from_secs(15);
 pub async fn run(store: Store<DaskCluster>, ctx: Arc<Context>, shutdown: CancellationToken) {
     let triggers = ctx.cache.cluster_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
+        ctx.claims.clusters.clear(key);
         ctx.cluster_refusals.forget(key);
         ctx.cluster_status.forget(key);
         ctx.starts.forget_cluster(key);
@@ -54,9 +55,9 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let key = ObjectKey::of(&*cluster);
     let Some(mut snapshot) = ctx.cache.cluster_snapshot(&key) else { return Ok(Action::await_change()) };
     let cluster = snapshot.cluster.clone();
-    take_over(&ctx, &*cluster).await?;
+    let claim = take_over(&ctx, &ctx.claims.clusters, &*cluster).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+        return Ok(claim.retry_after().map_or_else(Action::await_change, Action::requeue));
     }
     let now = reconcile::now();
     let uid = cluster.uid().unwrap_or_default();
@@ -122,7 +123,8 @@ async fn reconcile_cluster(cluster: Arc<DaskCluster>, ctx: Arc<Context>) -> Resu
     let going = |obstacle: &PartObstacle| obstacle.obstacle.reason == Reason::WaitingForDeletion;
     let again = plan.obstacles.iter().any(going).then_some(GOING);
     let changed = applied.changed.then_some(CHANGED);
-    let waits = [plan.requeue_after, wait, again, changed, unproven, idle, start.look_again];
+    let claimed = claim.retry_after();
+    let waits = [plan.requeue_after, wait, again, changed, unproven, idle, start.look_again, claimed];
     let requeue = waits.into_iter().flatten().min();
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
 }
@@ -153,10 +155,11 @@ fn remember_refusals(
 /// Deletes a cluster that has been idle for too long; its objects go with it.
 async fn delete_idle(ctx: &Context, cluster: &DaskCluster, since: Timestamp) -> Result<(), WriteError> {
     let (key, timeout) = (ObjectKey::of(cluster), cluster.spec.idle_timeout);
+    ctx.writer.delete::<DaskCluster>(&key, &cluster.uid().unwrap_or_default(), Lane::Urgent).await?;
+    // Only now: a policy may have refused it.
     let message =
         format!("deleted, because its scheduler has been idle since {since}: for more than {timeout} s");
     ctx.announce(cluster, &Announcement { reason: Reason::IdleTimeout, message, warning: false });
-    ctx.writer.delete::<DaskCluster>(&key, &cluster.uid().unwrap_or_default(), Lane::Urgent).await?;
     info!(cluster = %key, %since, timeout, "idle cluster deleted");
     Ok(())
 }

@@ -115,6 +115,7 @@ pub(crate) fn deployment() -> DeploymentRecord {
         owner_uid: Some("cluster-uid".into()),
         terminating: false,
         template_hash: updating::scheduler_hash(&cluster("simple")),
+        metadata_hash: Some(super::build::metadata_hash(&cluster("simple"))),
         module_command: None,
         telemetry: Some(telemetry::modules_digest().to_owned()),
         worker: false,
@@ -146,6 +147,7 @@ pub(crate) fn pod(name: &str, state: PodState) -> PodRecord {
         restarts: 0,
         last_termination: None,
         startup: Startup::default(),
+        worker_ended: None,
     }
 }
 

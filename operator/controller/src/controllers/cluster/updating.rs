@@ -6,6 +6,7 @@ use dask_operator_api::{ConditionType, DaskCluster, DaskClusterStatus, DaskJob, 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::build;
 use super::idle::says_idle;
 use super::status::Finding;
 use crate::cluster_cache::records::DeploymentRecord;
@@ -52,7 +53,14 @@ pub(super) fn finding(snapshot: &ClusterSnapshot) -> Finding {
 
 fn scheduler(snapshot: &ClusterSnapshot) -> Option<Finding> {
     let cluster = &snapshot.cluster;
-    snapshot.deployment.as_deref().filter(|deployment| is_outdated(deployment, cluster))?;
+    let deployment = snapshot.deployment.as_deref()?;
+    if !is_outdated(deployment, cluster) {
+        let other =
+            deployment.metadata_hash.as_ref().is_some_and(|own| *own != build::metadata_hash(cluster));
+        let message = "labels or annotations in spec.scheduler.metadata were edited; they do not restart the scheduler, \
+                       whose pod has the new ones when its template is edited, too";
+        return other.then(|| (Some(false), Reason::SchedulerOutdated, message.to_owned()));
+    }
     let policy = cluster.spec.update_policy().scheduler();
     let (waits, rest) = match policy {
         SchedulerUpdate::Never => (

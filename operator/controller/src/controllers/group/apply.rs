@@ -99,11 +99,25 @@ async fn create_one(
     Ok(Written::Done)
 }
 
-/// Writes the intent to drain onto these pods.
-pub(super) async fn mark(ctx: &Context, namespace: &str, markings: &[Marking], now: Timestamp) -> Outcome {
-    paced(markings, Pace::of_workers(at_a_time(ctx)), |marking| async move {
-        let intent = DrainIntent { reason: marking.reason, since: now }.to_annotation()?;
-        annotate(ctx, namespace, &marking.pod, &json!(intent)).await
+/// Writes the intent to drain onto these pods; adds the names of those that have it to `marked`.
+pub(super) async fn mark(
+    ctx: &Context,
+    namespace: &str,
+    markings: &[Marking],
+    now: Timestamp,
+    marked: &mut HashSet<String>,
+) -> Outcome {
+    let marked = Mutex::new(marked);
+    paced(markings, Pace::of_workers(at_a_time(ctx)), |marking| {
+        let marked = &marked;
+        async move {
+            let intent = DrainIntent { reason: marking.reason, since: now }.to_annotation()?;
+            let written = annotate(ctx, namespace, &marking.pod, &json!(intent)).await?;
+            if matches!(written, Written::Done) {
+                marked.lock().unwrap_or_else(PoisonError::into_inner).insert(marking.pod.name.to_string());
+            }
+            Ok(written)
+        }
     })
     .await
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dask_operator_api::{
-    DaskCluster, DaskWorkerGroup, DaskWorkerGroupStatus, GROUP, GroupName, MAX_REPLICAS, Reason,
-    WorkerFailures,
+    DaskCluster, DaskWorkerGroup, DaskWorkerGroupStatus, GroupName, MAX_REPLICAS, Reason, WorkerFailures,
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use serde_json::Value;
 
+use super::ended::{look_again, with_ended};
 use super::failures;
 use super::inherited::Settled;
 use super::known::Known;
@@ -24,7 +23,7 @@ use super::update::{Update, is_outdated, update};
 use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::GroupSnapshot;
 use crate::controllers::Obstacle;
-use crate::controllers::adoption::adoption;
+use crate::controllers::adoption::{adoption, is_dask_cluster};
 use crate::controllers::obstacle::StandingRefusal;
 use crate::pods::form::PodForm;
 use crate::scheduler_link::LinkView;
@@ -102,6 +101,8 @@ pub struct Inputs<'a> {
 #[must_use]
 pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> GroupPlan {
     let Inputs { status, standing, .. } = *inputs;
+    let with_ended = with_ended(snapshot, inputs.link, now);
+    let snapshot = with_ended.as_ref().unwrap_or(snapshot);
     let group = &*snapshot.members.group;
     if group.metadata.deletion_timestamp.is_some() {
         return GroupPlan::default();
@@ -124,9 +125,10 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     };
     plan.adoption = adoption(group, cluster);
 
+    plan.requeue_after = look_again(snapshot);
     if let Some(settled) = inputs.inherited {
         plan.relabel = relabel(&snapshot.members, settled);
-        plan.requeue_after = settled.wait;
+        plan.requeue_after = earlier(plan.requeue_after, settled.wait);
     }
     if let Some(obstacle) = out_of_range(group) {
         plan.obstacle = Some(obstacle);
@@ -326,12 +328,6 @@ fn owning_cluster(snapshot: &GroupSnapshot) -> Result<&DaskCluster, Obstacle> {
         return Err(deleted(name));
     }
     Ok(cluster)
-}
-
-/// Whether it is one of ours, rather than of another API that uses the word.
-fn is_dask_cluster(owner: &OwnerReference) -> bool {
-    owner.kind == DaskCluster::kind(&())
-        && owner.api_version.split_once('/').is_some_and(|(group, _)| group == GROUP)
 }
 
 fn deleted(cluster: &str) -> Obstacle {

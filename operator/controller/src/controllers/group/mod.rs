@@ -5,6 +5,7 @@ mod apply;
 mod build;
 mod decide;
 mod edits;
+mod ended;
 mod failures;
 mod inherited;
 mod kept;

@@ -141,7 +141,8 @@ impl<'a> Group<'a> {
     async fn apply(&self, plan: &mut GroupPlan, steps: &mut Steps<'_>) -> Result<(), ReconcileError> {
         let (ctx, namespace) = (self.ctx, &*self.key.namespace);
         self.create(plan, steps).await?;
-        let marks = apply::mark(ctx, namespace, &plan.mark, self.now);
+        let mut names = HashSet::new();
+        let marks = apply::mark(ctx, namespace, &plan.mark, self.now, &mut names);
         let marked = steps.take(Purpose::Mark, !plan.mark.is_empty(), marks).await;
         let unmarks = apply::unmark(ctx, namespace, &plan.unmark);
         let unmarked = steps.take(Purpose::Unmark, !plan.unmark.is_empty(), unmarks).await;
@@ -168,9 +169,7 @@ impl<'a> Group<'a> {
         }
         let is_rest = plan.missing == 0 && plan.remove.is_empty() && plan.mark.is_empty();
         plan.remove.retain(|removal| removed.contains(&removal.name));
-        if marked.done < plan.mark.len() {
-            plan.mark.clear();
-        }
+        plan.mark.retain(|marking| names.contains(&*marking.pod.name));
         announce::announce(ctx, self.snapshot, plan);
         self.announce_size(plan, is_rest);
         Ok(())

@@ -59,7 +59,8 @@ impl Removal {
             object: Object::Pod,
             name: pod.name.to_string(),
             uid: pod.uid.to_string(),
-            version: None,
+            // What only the scheduler could say is true of the pod that it was asked about.
+            version: pod.worker_ended.map(|_| pod.resource_version),
             cause,
         }
     }

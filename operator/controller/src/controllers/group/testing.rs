@@ -84,6 +84,7 @@ pub(crate) fn record(ordinal: i64, state: PodState) -> PodRecord {
         restarts: 0,
         last_termination: None,
         startup: Startup::default(),
+        worker_ended: None,
     }
 }
 
@@ -167,6 +168,7 @@ pub(crate) fn legacy(states: &[PodState]) -> LegacyWorker {
         replicas: i32::try_from(states.len()).unwrap(),
         telemetry: None,
         template_hash: None,
+        metadata_hash: None,
         module_command: None,
         recreates: false,
         pod_labels: None,

@@ -35,6 +35,7 @@ const UNSEEN: Duration = Duration::from_secs(1);
 pub async fn run(store: Store<DaskJob>, ctx: Arc<Context>, shutdown: CancellationToken) {
     let triggers = ctx.cache.job_triggers();
     let forget = |ctx: &Context, key: &ObjectKey| {
+        ctx.claims.jobs.clear(key);
         ctx.job_obstacles.clear(key);
         ctx.job_status.forget(key);
         ctx.backoff.reset("DaskJob", key);
@@ -53,9 +54,9 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
     let cluster_uid = snapshot.cluster.as_ref().and_then(|cluster| cluster.uid());
     let link = ctx.links.view(&key, cluster_uid.as_deref());
     let plan = decide(&snapshot, &before, &Inputs { standing: standing.as_ref(), link: &link }, now);
-    take_over(&ctx, &*job).await?;
+    let claim = take_over(&ctx, &ctx.claims.jobs, &*job).await?;
     if job.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+        return Ok(claim.retry_after().map_or_else(Action::await_change, Action::requeue));
     }
     if before.job_status.is_none() {
         before = greet(&ctx, &snapshot, &before).await?;
@@ -99,6 +100,7 @@ async fn reconcile_job(job: Arc<DaskJob>, ctx: Arc<Context>) -> Result<Action, R
     }
     let current = ctx.cache.job_snapshot(&key).unwrap_or(snapshot);
     write(&ctx, &job, &before, status(&current, &before)).await?;
+    let requeue = requeue.into_iter().chain(claim.retry_after()).min();
     Ok(requeue.map_or_else(Action::await_change, Action::requeue))
 }
 

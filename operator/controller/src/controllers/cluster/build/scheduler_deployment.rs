@@ -12,6 +12,12 @@ use crate::pods::form::{self, PodForm};
 use crate::pods::invocation::Role;
 use crate::pods::{metadata, probes, telemetry};
 
+/// Digest of the labels and annotations that the user gave the scheduler alone.
+#[must_use]
+pub fn metadata_hash(cluster: &DaskCluster) -> String {
+    digest::of_json(&cluster.spec.scheduler.metadata).unwrap_or_default()
+}
+
 /// The scheduler's Deployment.
 ///
 /// Its strategy is `Recreate`: clients refuse to work while two schedulers of one cluster run.
@@ -20,7 +26,10 @@ pub fn scheduler_deployment(cluster: &DaskCluster, name: &ClusterName, form: Pod
     let meta = metadata::of_scheduler(cluster, &name.scheduler());
     let mut pod = cluster.spec.scheduler.spec.clone();
     let hash = digest::of_json(&pod).unwrap_or_default();
-    let mut bookkeeping = BTreeMap::from([(labels::TEMPLATE_HASH.to_owned(), hash)]);
+    let mut bookkeeping = BTreeMap::from([
+        (labels::TEMPLATE_HASH.to_owned(), hash),
+        (labels::METADATA_HASH.to_owned(), metadata_hash(cluster)),
+    ]);
     if let Some(image) = form.lacking {
         form::use_module(&mut pod, Role::Scheduler, image);
         bookkeeping.insert(labels::MODULE_COMMAND.to_owned(), image.to_annotation());

@@ -5,6 +5,8 @@ use dask_operator_api::address::DEFAULT_COMM_PORT;
 use k8s_openapi::api::core::v1::{Container, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::pods::invocation::{Role, main_container, values};
+
 /// What dask-kubernetes calls the port for Dask's own protocol. Its clients look for this name.
 const COMM: &str = "tcp-comm";
 /// What the port is called elsewhere: in guides, and in dask-kubernetes' documentation of 2022.
@@ -107,19 +109,10 @@ fn containers(scheduler: &SchedulerSpec) -> impl Iterator<Item = &Container> {
     scheduler.spec.containers.iter().chain(scheduler.spec.init_containers.iter().flatten())
 }
 
-/// The value of an option of the first container.
+/// The value of an option of the container that runs Dask.
 fn flag(scheduler: &SchedulerSpec, option: &str) -> Option<u16> {
-    let container = scheduler.spec.containers.first()?;
-    let mut words = container.command.iter().flatten().chain(container.args.iter().flatten());
-    while let Some(word) = words.next() {
-        if word == option {
-            return words.next()?.parse().ok().filter(|port| *port > 0);
-        }
-        if let Some(value) = word.strip_prefix(option).and_then(|rest| rest.strip_prefix('=')) {
-            return value.parse().ok().filter(|port| *port > 0);
-        }
-    }
-    None
+    let container = main_container(&scheduler.spec.containers, Role::Scheduler)?;
+    values(container, option).last()?.parse().ok().filter(|port| *port > 0)
 }
 
 fn number(port: i32) -> Option<u16> {
@@ -188,6 +181,14 @@ mod tests {
             json!({"ports": [{"name": "x", "port": 1}, {"name": "y", "port": 2, "targetPort": 9000}]});
         let found = comm_port(&scheduler(json!([]), args, service));
         assert_eq!((found.in_service, found.in_pod), (Some(2), 9000));
+    }
+
+    #[test]
+    fn a_port_of_the_command_counts_behind_a_sidecar() {
+        let mut spec = scheduler(json!([]), &["dask", "scheduler", "--port", "9000"], json!({}));
+        spec.spec.containers.rotate_left(1);
+        assert_eq!(spec.spec.containers[0].name, "sidecar");
+        assert_eq!(comm_port(&spec).in_pod, 9000);
     }
 
     #[test]
