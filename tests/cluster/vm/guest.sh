@@ -96,6 +96,8 @@ say "$(. /etc/os-release && echo "$PRETTY_NAME"), Linux $(uname -r), $(systemctl
 
 begin "neighbours"
 neighbours
+# Mounted at the first look into it, which `sysctl --all` has.
+ls /proc/sys/fs/binfmt_misc > /dev/null 2>&1 || true
 look > $work/before
 settings > $work/settings-before
 

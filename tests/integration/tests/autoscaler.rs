@@ -1,6 +1,7 @@
 //! DaskAutoscalers: the number that a scheduler wants becomes the size of the default group.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dask_operator::scheduler_link::Idleness;
@@ -109,21 +110,25 @@ async fn from_nothing_to_the_maximum_and_back_by_steps() {
     world.observer.assert_no_violation();
 }
 
-/// Its owner and the end of its rest are both metadata of the autoscaler; only the first is refused here.
 #[tokio::test]
 async fn an_adoption_that_is_refused_keeps_no_autoscaler_from_scaling() {
     let world = World::with_cluster("autoscale-orphan", 0).await;
     let namespace = &world.namespace;
-    world.operator.faults.set_plan(|call| {
-        let adopts = call.is_about("daskautoscalers") && !call.body["metadata"]["ownerReferences"].is_null();
-        if adopts { Fault::Refuse(Refusal::INVALID) } else { Fault::None }
+    // Its owner is what is written first; the end of its rest is written to the same object.
+    let refused = AtomicBool::new(false);
+    world.operator.faults.set_plan(move |call| {
+        let adopts = call.verb == "patch" && call.is_about("daskautoscalers");
+        if adopts && !refused.swap(true, Ordering::Relaxed) {
+            Fault::Refuse(Refusal::INVALID)
+        } else {
+            Fault::None
+        }
     });
     world.observer.allow("c-default", 1);
     let _voice = Voice::start(&world, "c", Says::wants(1));
     namespace.create_object(&autoscaler(0, 4)).await;
     wait_for_replicas(namespace, 1).await;
     assert_eq!(namespace.wait_for_event("c", "AdmissionRefused").await.len(), 1);
-    world.operator.faults.set_plan(|_| Fault::None);
     wait_for("it is adopted after all", async || {
         let owners = namespace.find::<DaskAutoscaler>("c").await?.owner_references().to_vec();
         check(owners.len() == 1, || format!("{owners:?}"))

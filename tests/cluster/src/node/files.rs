@@ -35,6 +35,9 @@ impl Settings<'_> {
             r#"version = 2
 root = "/run/node/containerd"
 state = "/run/containerd"
+# Elsewhere it would make its folder on the machine, where nothing removes it.
+[plugins."io.containerd.internal.v1.opt"]
+  path = "/run/node/opt"
 [grpc]
   address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -139,6 +142,19 @@ mod tests {
             pause_image: "localhost/pause:1",
             snapshotter: "overlayfs",
         }
+    }
+
+    #[test]
+    fn containerd_writes_into_the_nodes_own_folders_alone() {
+        let config = settings(2, false).containerd();
+        let values =
+            config.lines().filter_map(|line| line.trim().split_once(" = ")).filter_map(|(key, value)| {
+                ["root", "state", "path", "address"]
+                    .contains(&key)
+                    .then(|| value.trim_matches('"').to_owned())
+            });
+        let values: Vec<_> = values.collect();
+        assert!(values.len() == 4 && values.iter().all(|path| path.starts_with("/run/")), "{values:?}");
     }
 
     #[test]
