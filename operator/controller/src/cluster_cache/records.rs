@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use dask_operator_api::conditions::truncated;
 use dask_operator_api::labels::{COMPONENT, WORKER};
 use dask_operator_api::{DrainIntent, Reason, labels};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::pods::form::Image;
+
+/// Most bytes of a UID or digest that are kept.
+const MAX_IDENTIFIER: usize = 128;
 
 /// A pod of a Dask cluster. Thousands are kept, so it is small.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,7 +187,7 @@ pub struct DeploymentRecord {
     pub recreates: bool,
     /// Labels that it gives to its pods; `None` for a worker, whose labels nobody selects.
     pub pod_labels: Option<BTreeMap<String, String>>,
-    /// Message of the condition `ReplicaFailure` while its status is True: why no pod can be made.
+    /// Why no pod can be made, in the API server's words.
     pub replica_failure: Option<String>,
 }
 
@@ -209,11 +213,11 @@ pub struct ServiceRecord {
 impl From<&Deployment> for DeploymentRecord {
     fn from(deployment: &Deployment) -> Self {
         let metadata = &deployment.metadata;
-        let annotation =
-            |key: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(key).cloned());
+        let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).map(String::as_str);
+        let digest = |key: &str| annotation(key).map(|digest| identifier(digest).to_owned());
         let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.type_.as_deref());
         let mut conditions = deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let failure = conditions.find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+        let failure = conditions.find(|condition| makes_no_pods(condition));
         let worker = metadata.labels.iter().flatten().any(|(key, value)| key == COMPONENT && value == WORKER);
         let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
         Self {
@@ -223,16 +227,28 @@ impl From<&Deployment> for DeploymentRecord {
             owner_uid: controller_uid(metadata),
             terminating: metadata.deletion_timestamp.is_some(),
             pod_labels: template.and_then(|template| template.labels.clone()).filter(|_| !worker),
-            telemetry: annotation(labels::TELEMETRY),
-            template_hash: annotation(labels::TEMPLATE_HASH),
-            metadata_hash: annotation(labels::METADATA_HASH),
-            module_command: annotation(labels::MODULE_COMMAND)
-                .and_then(|value| Image::from_annotation(&value)),
+            telemetry: digest(labels::TELEMETRY),
+            template_hash: digest(labels::TEMPLATE_HASH),
+            metadata_hash: digest(labels::METADATA_HASH),
+            module_command: annotation(labels::MODULE_COMMAND).and_then(Image::from_annotation),
             worker,
             replicas: deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0),
             recreates: strategy == Some("Recreate"),
-            replica_failure: failure.map(|condition| condition.message.clone().unwrap_or_default()),
+            replica_failure: failure
+                .map(|condition| truncated(condition.message.as_deref().unwrap_or_default()).to_owned()),
         }
+    }
+}
+
+/// Whether the condition says that no pod, or no `ReplicaSet` for it, can be made. Reason of the latter is that of
+/// `FailedRSCreateReason` in `k8s.io/kubernetes/pkg/controller/deployment/util`; that a Deployment takes its time, which
+/// is `Progressing` as well, has other causes that the pod itself tells.
+fn makes_no_pods(condition: &DeploymentCondition) -> bool {
+    let reason = condition.reason.as_deref();
+    match (condition.type_.as_str(), condition.status.as_str()) {
+        ("ReplicaFailure", "True") => true,
+        ("Progressing", "False") => matches!(reason, Some("ReplicaSetCreateError" | "FailedCreate")),
+        _ => false,
     }
 }
 
@@ -265,9 +281,14 @@ pub fn version_number(version: Option<&str>) -> u64 {
     version.and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
+/// As much of a UID or digest as is kept: theirs have 64 bytes at most, but anyone may write longer ones.
+pub(super) fn identifier(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_IDENTIFIER)]
+}
+
 fn controller_uid(metadata: &ObjectMeta) -> Option<String> {
     let mut owners = metadata.owner_references.iter().flatten();
-    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
+    owners.find(|owner| owner.controller == Some(true)).map(|owner| identifier(&owner.uid).to_owned())
 }
 
 #[cfg(test)]
@@ -330,10 +351,41 @@ mod tests {
     #[rstest]
     #[case(json!({"spec": {"selector": {}, "strategy": {"type": "RollingUpdate"}, "template": {}}}))]
     #[case(json!({"status": {"conditions": [{"type": "ReplicaFailure", "status": "False", "message": "past"}]}}))]
+    #[case(json!({"status": {"conditions": [
+        {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "slow"},
+        {"type": "Progressing", "status": "True", "reason": "ReplicaSetCreateError", "message": "past"}]}}))]
     #[case(json!({}))]
     fn a_deployment_without_recreate_and_failure(#[case] object: Value) {
         let record = deployment(object);
         assert_eq!((record.recreates, record.replica_failure), (false, None));
+    }
+
+    #[test]
+    fn a_replica_set_that_cannot_be_made() {
+        let words = "Failed to create new replica set \"c-scheduler-5c689d\": replicasets.apps \"c-scheduler-5c689d\" is \
+                     forbidden: exceeded quota: q, requested: count/replicasets.apps=1";
+        let conditions = json!([
+            {"type": "Available", "status": "False"},
+            {"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": words},
+        ]);
+        let record = deployment(json!({"status": {"conditions": conditions}}));
+        assert_eq!(record.replica_failure.as_deref(), Some(words));
+    }
+
+    #[test]
+    fn texts_of_others_take_little_room() {
+        let long = "x".repeat(200_000);
+        let record = deployment(json!({
+            "metadata": {
+                "annotations": {labels::TELEMETRY: long, labels::TEMPLATE_HASH: long, labels::METADATA_HASH: long},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "n", "uid": long, "controller": true}],
+            },
+            "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "message": long}]},
+        }));
+        let digests = [record.telemetry, record.template_hash, record.metadata_hash];
+        let texts = digests.into_iter().chain([record.owner_uid, record.replica_failure]);
+        let kept: usize = texts.flatten().map(|text| text.len()).sum();
+        assert!(kept < 2_000, "{kept}");
     }
 
     #[test]

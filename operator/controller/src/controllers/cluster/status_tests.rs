@@ -84,6 +84,11 @@ fn the_scheduler_condition(#[case] pod: PodRecord, #[case] expected: (&str, &str
     "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3",
     "QuotaExceeded"
 )]
+#[case(
+    "Failed to create new replica set \"x\": replicasets.apps \"x\" is forbidden: exceeded quota: q, requested: \
+     count/replicasets.apps=1, used: count/replicasets.apps=5, limited: count/replicasets.apps=5",
+    "QuotaExceeded"
+)]
 #[case("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"", "AdmissionRefused")]
 fn a_pod_that_cannot_be_made(#[case] message: &str, #[case] reason: &str) {
     let mut snapshot = made(PodState::Ready);
