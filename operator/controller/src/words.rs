@@ -1,9 +1,21 @@
 //! Words of others, as messages quote them.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Most bytes of the kubelet's, the scheduler's or a container's words that are quoted.
 const MAX_WORDS: usize = 400;
+/// Most bytes of a name of others that is shown. Kubernetes' own have 253 at most, and images no limit at all.
+const MAX_NAME: usize = 256;
+
+/// The name, or as much of it as is shown.
+#[must_use]
+pub(crate) fn shortened(name: &str) -> Cow<'_, str> {
+    if name.len() <= MAX_NAME {
+        return name.into();
+    }
+    format!("{}…", &name[..name.floor_char_boundary(MAX_NAME)]).into()
+}
 
 /// `: words`, on one line and not too long; nothing when there are none.
 #[must_use]
@@ -36,6 +48,13 @@ mod tests {
     #[case::full_stop(Some("no room."), ": no room")]
     fn words_on_one_line(#[case] words: Option<&str>, #[case] expected: &str) {
         assert_eq!(quoted(words), expected);
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        assert_eq!(shortened(&"x".repeat(MAX_NAME)), "x".repeat(MAX_NAME));
+        let cut = shortened(&"é".repeat(300_000)).into_owned();
+        assert_eq!(cut, format!("{}…", "é".repeat(MAX_NAME / 2)));
     }
 
     #[test]

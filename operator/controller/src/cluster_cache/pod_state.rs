@@ -8,7 +8,7 @@ use super::wire_pod::{ContainerStatus, PodCondition, PodStatus, Terminated, Wire
 use crate::pods::form::Image;
 use crate::pods::invocation::{Form, Role};
 use crate::pods::telemetry;
-use crate::words::quoted;
+use crate::words::{quoted, shortened};
 
 /// Exit code of a shell that did not find the command.
 const COMMAND_NOT_FOUND: i32 = 127;
@@ -264,8 +264,8 @@ fn waiting(pod: &WirePod, container: &ContainerStatus) -> Option<PodProblem> {
         let message = format!(
             "image \"{}\" of container \"{}\" in pod \"{}\" cannot be pulled{}; correct the image, or give the pod \
              an imagePullSecret that may read it",
-            container.image,
-            container.name,
+            shortened(&container.image),
+            shortened(&container.name),
             pod.metadata.name(),
             quoted(words),
         );
@@ -306,7 +306,12 @@ fn failure(pod: &WirePod) -> PodProblem {
     }
     let mut ends = pod.status.containers().filter_map(|c| Some((c, c.state.terminated.as_ref()?)));
     let Some((container, end)) = ends.find(|(_, end)| end.exit_code != 0) else {
-        let why = pod.status.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let why = pod
+            .status
+            .reason
+            .as_deref()
+            .map(|reason| format!(" ({})", shortened(reason)))
+            .unwrap_or_default();
         let words = quoted(pod.status.message.as_deref());
         return problem(Reason::PodFailed, format!("pod \"{}\" failed{why}{words}", pod.metadata.name()));
     };
@@ -332,7 +337,8 @@ fn lost(pod: &WirePod) -> Option<PodProblem> {
     let by = taken.or(disrupted.map(|condition| condition.reason.as_deref().unwrap_or("disruption")))?;
     let words = message.as_deref().or(disrupted.and_then(|condition| condition.message.as_deref()));
     let name = pod.metadata.name();
-    let message = format!("pod \"{name}\" was taken from its node ({by}){}; it is replaced", quoted(words));
+    let (by, words) = (shortened(by), quoted(words));
+    let message = format!("pod \"{name}\" was taken from its node ({by}){words}; it is replaced");
     Some(problem(Reason::PodLost, message))
 }
 
@@ -381,8 +387,9 @@ fn out_of_memory(end: &Terminated) -> bool {
 /// The cure for a command that the image does not have.
 fn missing_command(words: Option<&str>, exit_code: Option<i32>) -> Option<&'static str> {
     let absent = words.is_some_and(|words| {
-        let no_file = words.contains("exec") && words.contains("no such file or directory");
-        no_file || words.contains("executable file not found")
+        // In these letters it is Go's; programs, whose last words these may be as well, say "No such file".
+        let no_file = words.contains("no such file or directory") && !words.contains("mount");
+        (no_file && words.contains("exec")) || no_executable(words)
     });
     (absent || exit_code == Some(COMMAND_NOT_FOUND)).then_some(
         "the image lacks the command: distributed 2026.6 dropped `dask-scheduler` and `dask-worker`, so start \
@@ -390,9 +397,18 @@ fn missing_command(words: Option<&str>, exit_code: Option<i32>) -> Option<&'stat
     )
 }
 
+/// Whether the runtime does not find a command: runc says "executable file not found in $PATH", crun "executable file
+/// `dask-worker` not found in $PATH: No such file or directory".
+fn no_executable(words: &str) -> bool {
+    words.lines().any(|line| {
+        let line = line.to_lowercase();
+        line.split_once("executable file").is_some_and(|(_, rest)| rest.contains("not found"))
+    })
+}
+
 /// The container, its pod and image, as a message begins.
 fn place(pod: &WirePod, container: &ContainerStatus) -> String {
-    let ContainerStatus { name, image, .. } = container;
+    let (name, image) = (shortened(&container.name), shortened(&container.image));
     format!("container \"{name}\" (image \"{image}\") of pod \"{}\"", pod.metadata.name())
 }
 
@@ -405,7 +421,7 @@ fn cure(pod: &WirePod, container: &ContainerStatus, end: &Terminated, which: &st
 
 fn read_log(pod: &WirePod, container: &ContainerStatus, which: &str) -> String {
     let (namespace, name) = (pod.metadata.namespace(), pod.metadata.name());
-    format!("`kubectl logs -n {namespace} {name} -c {}{which}` tells why", container.name)
+    format!("`kubectl logs -n {namespace} {name} -c {}{which}` tells why", shortened(&container.name))
 }
 
 /// The words of newer kubelets without "Back-off pulling image", which come and go while the cause stays.

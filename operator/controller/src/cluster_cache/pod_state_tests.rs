@@ -169,10 +169,14 @@ fn a_crash_loop_tells_the_exit_code_and_where_to_read_on() {
 }
 
 const NOT_FOUND: &str = "exec: \"dask-worker\": executable file not found in $PATH: unknown";
+/// The same by crun.
+const CRUN: &str =
+    "container create failed: executable file `dask-worker` not found in $PATH: No such file or directory";
 
 #[rstest]
 #[case::by_the_shell(json!({"exitCode": 127, "reason": "Error"}))]
 #[case::by_the_runtime(json!({"exitCode": 128, "reason": "StartError", "message": NOT_FOUND}))]
+#[case::by_crun(json!({"exitCode": 128, "reason": "StartError", "message": CRUN}))]
 #[case::by_its_path(json!({"exitCode": 128, "reason": "StartError",
     "message": "exec: \"/opt/dask-worker\": stat /opt/dask-worker: no such file or directory"}))]
 fn a_command_that_distributed_dropped_is_explained(#[case] end: Value) {
@@ -186,14 +190,56 @@ fn a_command_that_distributed_dropped_is_explained(#[case] end: Value) {
     }
 }
 
-#[test]
-fn a_command_missing_at_the_first_start_is_explained() {
-    let life = container(
-        "Pending",
-        json!({"state": {"waiting": {"reason": "RunContainerError", "message": NOT_FOUND}}}),
-    );
+#[rstest]
+fn a_command_missing_at_the_first_start_is_explained(
+    #[values("RunContainerError", "CreateContainerError")] word: &str,
+    #[values(NOT_FOUND, CRUN)] words: &str,
+) {
+    let life = container("Pending", json!({"state": {"waiting": {"reason": word, "message": words}}}));
     assert_eq!(reason(&life), Some(Reason::ContainerCannotStart));
     assert!(message(&life).contains("distributed 2026.6 dropped"), "{}", message(&life));
+}
+
+#[rstest]
+#[case::volume(
+    "failed to create containerd task: error mounting \"/var/lib/kubelet/exec\" to rootfs at \"/data\": no such \
+    file or directory"
+)]
+#[case::directory("container create failed: cannot stat `/var/lib/kubelet/exec`: No such file or directory")]
+#[case::config_map("MountVolume.SetUp failed for volume \"executable file\": configmap \"c\" is missing")]
+#[case::program(
+    "  exec(code)\nFileNotFoundError: [Errno 2] No such file or directory: '/data/x'\nkey not found"
+)]
+fn another_thing_that_is_missing_is_no_command(#[case] words: &str) {
+    let waits = json!({"state": {"waiting": {"reason": "RunContainerError", "message": words}}});
+    assert!(!message(&container("Pending", waits)).contains("lacks the command"));
+    assert_eq!(missing_command(Some(words), Some(1)), None);
+}
+
+#[rstest]
+#[case::invalid(json!({"state": {"waiting": {"reason": "InvalidImageName"}}}))]
+#[case::cannot_start(json!({"state": {"waiting": {"reason": "RunContainerError"}}}))]
+#[case::crash_loop(json!({"restartCount": 3, "state": {"terminated": {"exitCode": 1}}, "lastState": {"terminated": {"exitCode": 1}}}))]
+fn long_names_take_little_room(#[case] mut state: Value) {
+    let long = "x".repeat(600_000);
+    state
+        .as_object_mut()
+        .unwrap()
+        .extend([("name".to_owned(), json!(long)), ("image".to_owned(), json!(long))]);
+    let running = json!({"phase": "Running", "containerStatuses": [state]});
+    let life = life(json!({"nodeName": "node"}), running);
+    let PodLife { problem, last_termination, .. } = &life;
+    let kept: usize =
+        [problem, last_termination].into_iter().flatten().map(|problem| problem.message.len()).sum();
+    assert!((1..2_000).contains(&kept), "{kept}");
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_in_a_crash_loop_between_two_tries() {
+    let end = json!({"exitCode": 128, "reason": "StartError", "message": NOT_FOUND,
+        "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "2026-11-23T10:00:00Z"});
+    let state = json!({"restartCount": 2, "state": {"terminated": end}, "lastState": {"terminated": end}});
+    assert_eq!(reason(&container("Running", state)), Some(Reason::CrashLoop));
 }
 
 #[rstest]

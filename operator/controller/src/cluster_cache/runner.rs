@@ -5,6 +5,7 @@ use dask_operator_api::labels::SCHEDULER_GATE;
 
 use super::records::{PodProblem, PodRecord, RunnerPhase, RunnerRecord};
 use super::wire_pod::{ContainerStatus, WirePod};
+use crate::words::shortened;
 
 /// What is kept of a runner, beyond what `pod`, the record of every pod, has.
 pub(super) fn record(wire: &WirePod, pod: &PodRecord) -> RunnerRecord {
@@ -14,6 +15,10 @@ pub(super) fn record(wire: &WirePod, pod: &PodRecord) -> RunnerRecord {
     let phase = match status.phase.as_deref() {
         Some("Succeeded") => RunnerPhase::Succeeded,
         Some("Failed") => RunnerPhase::Failed,
+        // Between two tries to start a program that its image lacks the pod is called running, too.
+        Some("Running") if started.is_none() && containers.iter().any(ContainerStatus::failed_to_start) => {
+            RunnerPhase::Pending
+        }
         Some("Running") => RunnerPhase::Running,
         // A node that is not heard of leaves the phase unknown; what ran there may run on.
         Some("Unknown") if started.is_some() => RunnerPhase::Running,
@@ -54,9 +59,9 @@ fn kept_open(pod: &WirePod) -> Option<PodProblem> {
         "container \"{}\" of pod \"{}\" ended with exit code {code}, but container \"{}\" runs on, and the job ends when \
          all have ended; if that one only helps, make it an init container with restartPolicy Always, which ends with the \
          others",
-        ended.name,
+        shortened(&ended.name),
         pod.metadata.name(),
-        runs.name,
+        shortened(&runs.name),
     );
     Some(PodProblem { reason: Reason::RunnerKeptOpen, message })
 }
@@ -137,6 +142,43 @@ mod tests {
         });
         let record = runner(&json!({"phase": "Running", "containerStatuses": [restarted]}));
         assert_eq!(record.started.map(|time| time.to_string()).as_deref(), Some("2026-01-01T00:00:05Z"));
+    }
+
+    /// As containerd reports a program that its image lacks.
+    fn lacking() -> Value {
+        json!({"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:05Z",
+            "message": "exec: \"dask-run\": executable file not found in $PATH: unknown"})
+    }
+
+    #[rstest]
+    #[case::between_two_tries(json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({"terminated": lacking()}))]
+    #[case::just_now(json!({"terminated": lacking()}), json!({}))]
+    fn a_program_that_never_ran_has_not_started(#[case] state: Value, #[case] last_state: Value) {
+        let container = json!({"name": "job", "restartCount": 3, "state": state, "lastState": last_state});
+        let record = runner(&json!({"phase": "Running", "containerStatuses": [container]}));
+        assert_eq!((record.phase, record.started), (RunnerPhase::Pending, None));
+        assert_eq!(record.problem.unwrap().reason, Reason::CrashLoop);
+        // Beside it, one that runs has started.
+        let other = running("2026-01-01T00:00:07Z");
+        let record = runner(&json!({"phase": "Running", "containerStatuses": [container, other]}));
+        assert_eq!(record.phase, RunnerPhase::Running);
+        assert_eq!(record.started.map(|time| time.to_string()).as_deref(), Some("2026-01-01T00:00:07Z"));
+    }
+
+    #[test]
+    fn a_program_that_never_ran_and_is_not_tried_again_has_failed() {
+        let container = json!({"name": "job", "image": "dask:1", "state": {"terminated": lacking()}});
+        let status =
+            json!({"phase": "Failed", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [container]});
+        let record = runner(&status);
+        assert_eq!(record.phase, RunnerPhase::Failed);
+        let times = [record.started, record.ended].map(|time| time.unwrap().to_string());
+        assert_eq!(times, ["2026-01-01T00:00:00Z", "2026-01-01T00:00:05Z"], "since the kubelet took it");
+        let problem = record.problem.unwrap();
+        assert_eq!(problem.reason, Reason::PodFailed);
+        assert!(problem.message.contains("executable file not found"), "{}", problem.message);
+        assert!(problem.message.contains("the image lacks the command"), "{}", problem.message);
     }
 
     #[rstest]

@@ -11,7 +11,7 @@ use kube::Resource;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::records::resource_version;
+use super::records::{identifier, resource_version};
 use crate::pods::invocation::{self, Invocation, Role};
 
 /// A pod, as far as it is read.
@@ -235,16 +235,24 @@ impl ContainerStatus {
     /// When it started first, as far as its status still tells: in this run, or in the one before.
     #[must_use]
     pub fn started(&self) -> Option<Timestamp> {
-        let ended =
-            [&self.last_state, &self.state].map(|state| state.terminated.as_ref()?.started_at.as_ref());
-        let runs = self.state.running.as_ref().and_then(|running| running.started_at.as_ref());
-        ended.into_iter().chain([runs]).flatten().map(|time| time.0).min()
+        let ended = [&self.last_state, &self.state].map(|state| state.terminated.as_ref()?.started());
+        let runs = self.state.running.as_ref().and_then(|running| real(running.started_at.as_ref()));
+        ended.into_iter().chain([runs]).flatten().min()
     }
 
     /// When it ended, if it does not run any more.
     #[must_use]
     pub fn finished(&self) -> Option<Timestamp> {
         self.state.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0)
+    }
+
+    /// Whether it was to start, but its program never began to.
+    #[must_use]
+    pub fn failed_to_start(&self) -> bool {
+        let ends = [&self.state, &self.last_state].map(|state| state.terminated.as_ref());
+        ends.into_iter().flatten().any(Terminated::never_ran)
+            && self.started().is_none()
+            && !self.is_running()
     }
 
     /// Whether it runs.
@@ -298,12 +306,28 @@ pub struct Terminated {
 }
 
 impl Terminated {
+    /// Whether the runtime could not start the program, as the reasons of containerd and CRI-O, and of dockershim, say.
+    #[must_use]
+    pub fn never_ran(&self) -> bool {
+        matches!(self.reason.as_deref(), Some("StartError" | "ContainerCannotRun"))
+    }
+
+    /// When its program started, if it ever did.
+    fn started(&self) -> Option<Timestamp> {
+        real(self.started_at.as_ref()).filter(|_| !self.never_ran())
+    }
+
     /// Whether it had run for at least this long.
     #[must_use]
     pub fn lasted(&self, least: SignedDuration) -> bool {
-        let (Some(started), Some(finished)) = (&self.started_at, &self.finished_at) else { return false };
-        finished.0.duration_since(started.0) >= least
+        let (Some(started), Some(finished)) = (self.started(), &self.finished_at) else { return false };
+        finished.0.duration_since(started) >= least
     }
+}
+
+/// The time, unless it is the epoch: so containerd reports what never happened (containerd issue 9080).
+fn real(time: Option<&Time>) -> Option<Timestamp> {
+    time.map(|time| time.0).filter(|time| *time > Timestamp::UNIX_EPOCH)
 }
 
 /// Metadata of an object, as far as it is read.
@@ -455,15 +479,15 @@ impl From<RawMeta> for WireMeta {
             },
             created: raw.creation_timestamp.map(|time| time.0),
             terminating: raw.deletion_timestamp.is_some(),
-            controller_uid: controller.map(|owner| owner.uid),
+            controller_uid: controller.map(|owner| identifier(&owner.uid).to_owned()),
             replica_set,
             pod_template_hash: labels.pod_template_hash,
             cluster: labels.cluster,
             group: labels.group,
             component: labels.component,
             ordinal: annotations.ordinal.and_then(|ordinal| ordinal.parse().ok()),
-            template_hash: annotations.template_hash,
-            metadata_hash: annotations.metadata_hash,
+            template_hash: annotations.template_hash.as_deref().map(identifier).map(str::to_owned),
+            metadata_hash: annotations.metadata_hash.as_deref().map(identifier).map(str::to_owned),
             drain: annotations.drain,
             module_command: annotations.module_command,
         }
@@ -567,6 +591,37 @@ mod tests {
     fn labels_alone_make_no_scheduler(#[case] field: &str, #[case] value: Value) {
         let change = |metadata: &mut Value| *metadata.pointer_mut(field).unwrap() = value;
         assert!(!scheduler(change).is_scheduler());
+    }
+
+    #[test]
+    fn no_uid_and_no_digest_takes_much_room() {
+        let long = "x".repeat(200_000);
+        let pod: WirePod = serde_json::from_value(json!({"metadata": {
+            "annotations": {labels::TEMPLATE_HASH: long, labels::METADATA_HASH: long},
+            "ownerReferences": [{"uid": long, "controller": true}],
+        }}))
+        .unwrap();
+        let WireMeta { template_hash, metadata_hash, controller_uid, .. } = pod.metadata;
+        for kept in [template_hash, metadata_hash, controller_uid] {
+            assert_eq!(kept.unwrap().len(), 128);
+        }
+    }
+
+    const EPOCH: &str = "1970-01-01T00:00:00Z";
+    const START: &str = "2026-11-23T10:00:00Z";
+    const END: &str = "2026-11-23T10:20:00Z";
+
+    #[rstest]
+    #[case::ran(json!({"reason": "Error", "startedAt": START, "finishedAt": END}), true)]
+    #[case::epoch(json!({"reason": "Error", "startedAt": EPOCH, "finishedAt": END}), false)]
+    #[case::no_command(json!({"reason": "StartError", "startedAt": EPOCH, "finishedAt": END}), false)]
+    #[case::no_command_elsewhere(json!({"reason": "ContainerCannotRun", "startedAt": START, "finishedAt": END}), false)]
+    fn what_never_started_did_not_last(#[case] end: Value, #[case] expected: bool) {
+        let container: ContainerStatus =
+            serde_json::from_value(json!({"lastState": {"terminated": end}})).unwrap();
+        assert_eq!(container.started().is_some(), expected);
+        let end = container.last_state.terminated.unwrap();
+        assert_eq!(end.lasted(SignedDuration::from_mins(10)), expected);
     }
 
     #[test]
