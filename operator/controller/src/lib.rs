@@ -13,6 +13,7 @@ mod error_chain;
 pub mod events;
 pub mod fair;
 pub mod leader;
+mod object_text;
 pub mod pods;
 pub mod preflight;
 pub mod run;

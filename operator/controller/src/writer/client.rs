@@ -21,6 +21,7 @@ use super::lanes::{Lane, Lanes, Turn};
 use crate::cluster_cache::records::version_number;
 use crate::cluster_cache::{ObjectKey, WirePod};
 use crate::leader::Leadership;
+use crate::object_text::{MOST_RETURNED, bounded};
 use crate::telemetry::Metrics;
 
 /// Owner of the fields that this operator writes.
@@ -367,7 +368,9 @@ impl Writer {
             // From text, as the watches do: the program then holds one decoder of each type, not two.
             let text = std::str::from_utf8(&body)
                 .map_err(|error| unanswered(NoAnswer::Unreadable(serde_json::Error::custom(error))))?;
-            return serde_json::from_str(text).map_err(|error| unanswered(NoAnswer::Unreadable(error)));
+            let text = bounded(text, MOST_RETURNED)
+                .map_err(|error| unanswered(NoAnswer::Unreadable(serde_json::Error::custom(error))))?;
+            return serde_json::from_str(&text).map_err(|error| unanswered(NoAnswer::Unreadable(error)));
         }
         // Not every answer is a status: the API server's own overload protection sends plain text.
         let mut status: Status = serde_json::from_slice(&body)
