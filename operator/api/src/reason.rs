@@ -31,6 +31,8 @@ pub enum Reason {
     InvalidName,
     /// The wanted number of workers is negative, or more than a group may have.
     InvalidReplicas,
+    /// The object does not fit its definition, or is larger than the operator reads.
+    Unreadable,
     /// The API server refused a pod as invalid.
     InvalidPod,
     /// An admission plugin, webhook or policy refused an object.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dask_operator_api::{DaskAutoscalerStatus, DaskClusterStatus, DaskJobStatus, DaskWorkerGroupStatus};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 
 use crate::backoff::Backoff;
@@ -84,13 +85,17 @@ pub struct Context {
 impl Context {
     /// Tells a person about an object by an Event, and counts it if it is a problem.
     pub fn announce<K: Resource<DynamicType = ()>>(&self, object: &K, news: &Announcement) {
+        self.announce_at(object.object_ref(&()), news);
+    }
+
+    /// The same of an object of which no more is known than where it is.
+    pub fn announce_at(&self, object: ObjectReference, news: &Announcement) {
         if news.warning {
-            self.metrics.problem(&K::kind(&()), news.reason);
+            self.metrics.problem(object.kind.as_deref().unwrap_or_default(), news.reason);
         }
         let type_ = if news.warning { EventType::Warning } else { EventType::Normal };
         let message = news.message.clone();
-        self.events
-            .publish(object.object_ref(&()), Event { type_, reason: news.reason, action: ACTION, message });
+        self.events.publish(object, Event { type_, reason: news.reason, action: ACTION, message });
     }
 
     /// Counts what the gauges show.

@@ -16,6 +16,7 @@ use super::pods::{PodEntry, Role};
 use super::records::{DeploymentRecord, PodState, ServiceRecord};
 use super::snapshot::{AutoscalerSnapshot, ClusterSnapshot, GroupSnapshot, JobSnapshot};
 use super::triggers::Triggers;
+use super::unreadable::Unreadable;
 use super::wire_pod::WirePod;
 use crate::telemetry::Metrics;
 
@@ -79,6 +80,12 @@ impl ClusterCache {
     #[cfg(test)]
     pub(crate) fn watch_clusters(&self) {
         self.index().clusters.add_watch(None);
+    }
+
+    /// Lets a cluster count as one that cannot be read.
+    #[cfg(test)]
+    pub(crate) fn add_unreadable(&self, name: &str, unreadable: Unreadable) {
+        self.index().unreadables.add("DaskCluster", 0, ObjectKey::new("ns", name), unreadable);
     }
 
     /// All that is known about a cluster; `None` if there is no such cluster.
@@ -244,6 +251,18 @@ impl ClusterCache {
             let change = index.deployments.amend(&ObjectKey::new(namespace, name), uid, terminate);
             index.deployments_changed(change, wakes);
         });
+    }
+
+    /// The objects that are there but cannot be read.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        self.index().unreadables.iter().cloned().collect()
+    }
+
+    /// Learns when another object cannot be read.
+    #[must_use]
+    pub fn unreadable_news(&self) -> watch::Receiver<()> {
+        self.index().unreadables.news()
     }
 
     /// Wakes the groups of a cluster: its scheduler has news for them.

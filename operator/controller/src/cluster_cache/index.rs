@@ -16,6 +16,7 @@ use super::snapshot::{
     AutoscalerSnapshot, ClusterSnapshot, GroupMembers, GroupSnapshot, JobSnapshot, job_of,
 };
 use super::table::{Change, Delivery, Table, Versioned, WatchNumber};
+use super::unreadable::Unreadables;
 
 impl Versioned for Arc<ServiceRecord> {
     fn uid(&self) -> &str {
@@ -65,6 +66,8 @@ pub(super) struct Index {
     last_runs: HashMap<ObjectKey, Arc<RunnerRecord>>,
     /// Ordinals of workers whose creation was sent but never answered.
     unanswered: HashMap<ObjectKey, BTreeSet<i64>>,
+    /// Objects that are there but cannot be read.
+    pub(super) unreadables: Unreadables,
     pub(super) strings: Interner,
 }
 

@@ -27,16 +27,16 @@ use tracing::{debug, warn};
 use super::ObjectKey;
 use super::cache::ClusterCache;
 use super::index::{Index, Wakes};
-use super::lenient::Lenient;
+use super::lenient::{Lenient, Malformed};
+use super::page::{Page, PageSize};
 use super::pods::PodEntry;
 use super::records::{DeploymentRecord, ServiceRecord, resource_version};
 use super::table::{Delivery, WatchNumber};
+use super::unreadable::Unreadable;
 use super::watch_line::Line;
 use super::wire_pod::WirePod;
 use crate::error_chain::chain;
 
-/// Objects per page of a list; bounds the memory that a list needs for a moment.
-const PAGE: u32 = 250;
 /// Longest wait for a page of a list, or for a watch to start.
 const ANSWER: Duration = Duration::from_mins(1);
 /// Seconds after which the API server is asked to end a watch, so that a dead connection is noticed.
@@ -66,9 +66,9 @@ enum WatchError {
     Start(#[source] kube::Error),
     #[error("failed to build the request")]
     Build(#[source] request::Error),
-    #[error("failed to read the watch")]
+    #[error("failed to read what the API server sends")]
     Read(#[source] io::Error),
-    #[error("failed to decode an event")]
+    #[error("failed to decode an object")]
     Decode(#[source] serde_json::Error),
     #[error("the API server ended the watch")]
     Ended(#[source] Box<Status>),
@@ -147,28 +147,32 @@ pub fn watch(
         None,
         |index, namespace| index.clusters.add_watch(namespace),
         |index, watch, received, wakes| {
-            index.deliver_cluster(watch, received.delivery(readable), wakes);
+            let delivery = readable(index, watch, received, Arc::new);
+            index.deliver_cluster(watch, delivery, wakes);
         },
     );
     watches.start(
         None,
         |index, namespace| index.groups.add_watch(namespace),
         |index, watch, received, wakes| {
-            index.deliver_group(watch, received.delivery(readable), wakes);
+            let delivery = readable(index, watch, received, Arc::new);
+            index.deliver_group(watch, delivery, wakes);
         },
     );
     watches.start(
         None,
         |index, namespace| index.jobs.add_watch(namespace),
         |index, watch, received, wakes| {
-            index.deliver_job(watch, received.delivery(readable), wakes);
+            let delivery = readable(index, watch, received, Arc::new);
+            index.deliver_job(watch, delivery, wakes);
         },
     );
     watches.start(
         None,
         |index, namespace| index.autoscalers.add_watch(namespace),
         |index, watch, received, wakes| {
-            index.deliver_autoscaler(watch, received.delivery(readable), wakes);
+            let delivery = readable(index, watch, received, Arc::new);
+            index.deliver_autoscaler(watch, delivery, wakes);
         },
     );
     watches.start(
@@ -186,35 +190,54 @@ pub fn watch(
     watches.start(
         Some(&scheduler),
         |index, namespace| index.services.add_watch(namespace),
-        |index, watch, received: Received<Service>, wakes| {
-            let convert =
-                |service: Service| (ObjectKey::of(&service), Some(Arc::new(ServiceRecord::from(service))));
-            index.deliver_service(watch, received.delivery(convert), wakes);
+        |index, watch, received: Received<Lenient<Service>>, wakes| {
+            let convert = |service| Arc::new(ServiceRecord::from(service));
+            let delivery = readable(index, watch, received, convert);
+            index.deliver_service(watch, delivery, wakes);
         },
     );
     watches.start(
         Some(&either),
         |index, namespace| index.deployments.add_watch(namespace),
-        |index, watch, received: Received<Deployment>, wakes| {
-            let convert = |deployment: Deployment| {
-                (ObjectKey::of(&deployment), Some(Arc::new(DeploymentRecord::from(&deployment))))
-            };
-            index.deliver_deployment(watch, received.delivery(convert), wakes);
+        |index, watch, received: Received<Lenient<Deployment>>, wakes| {
+            let convert = |deployment| Arc::new(DeploymentRecord::from(&deployment));
+            let delivery = readable(index, watch, received, convert);
+            index.deliver_deployment(watch, delivery, wakes);
         },
     );
     watches.tasks
 }
 
-/// The object, unless it does not fit its type.
-fn readable<K: Resource<DynamicType = ()>>(object: Lenient<K>) -> (ObjectKey, Option<Arc<K>>) {
-    let key = ObjectKey::of(&object);
-    match object.0 {
-        Ok(object) => (key, Some(Arc::new(object))),
-        Err(malformed) => {
-            warn!(kind = %K::kind(&()), object = %key, error = malformed.error, "object ignored: it does not fit the schema");
-            (key, None)
-        }
+/// What was received for the table, with `convert` making the record of an object that can be read; of others the index
+/// keeps that they cannot.
+fn readable<K: Resource<DynamicType = ()>, R>(
+    index: &mut Index,
+    watch: WatchNumber,
+    received: Received<Lenient<K>>,
+    convert: impl FnOnce(K) -> R,
+) -> Delivery<R> {
+    let (kind, all) = (kind_name::<K>(), &mut index.unreadables);
+    match &received {
+        Received::ListBegins => all.list_begins(kind, watch),
+        Received::ListEnds(_) => all.list_ends(kind, watch),
+        Received::Deleted(object) => all.remove(kind, &ObjectKey::of(object)),
+        Received::Listed(_) | Received::Applied(_) | Received::Reached(_) => {}
     }
+    received.delivery(|object| {
+        let key = ObjectKey::of(&object);
+        let reference = object.object_ref(&());
+        match object.0 {
+            Ok(object) => {
+                all.remove(kind, &key);
+                (key, Some(convert(object)))
+            }
+            Err(Malformed { error, .. }) => {
+                warn!(kind, object = %key, error, "object ignored: it cannot be read");
+                all.add(kind, watch, key.clone(), Unreadable { object: reference, error });
+                (key, None)
+            }
+        }
+    })
 }
 
 struct Watches<'a> {
@@ -308,14 +331,19 @@ where
     /// Lists everything; returns the version of the list.
     async fn list(&self, deliver: &impl Fn(Received<K>)) -> Result<String, WatchError> {
         deliver(Received::ListBegins);
-        let mut params =
-            ListParams { label_selector: self.selector.clone(), ..ListParams::default() }.limit(PAGE);
+        let mut size = PageSize::default();
+        let mut params = ListParams { label_selector: self.selector.clone(), ..ListParams::default() };
         loop {
-            let page =
-                timeout(ANSWER, self.api.list(&params)).await.map_err(|_| WatchError::Silent(ANSWER))?;
-            let page = page.map_err(WatchError::List)?;
+            params.limit = Some(size.objects());
+            let page = timeout(ANSWER, self.page(&params, &mut size));
+            let page = page.await.map_err(|_| WatchError::Silent(ANSWER))??;
             self.active();
-            page.items.into_iter().for_each(|object| deliver(Received::Listed(object)));
+            let Some(page) = page else { continue };
+            let page: Page = serde_json::from_slice(&page).map_err(WatchError::Decode)?;
+            for object in page.items.into_iter().flatten() {
+                let object = serde_json::from_str(object.get()).map_err(WatchError::Decode)?;
+                deliver(Received::Listed(object));
+            }
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
                 let version = page.metadata.resource_version.ok_or(WatchError::NoVersion)?;
@@ -324,6 +352,14 @@ where
                 return Ok(version);
             }
         }
+    }
+
+    /// The text of a page; `None` if it is too large.
+    async fn page(&self, params: &ListParams, size: &mut PageSize) -> Result<Option<Vec<u8>>, WatchError> {
+        let mut request = Request::new(self.api.resource_url()).list(params).map_err(WatchError::Build)?;
+        request.extensions_mut().insert("list");
+        let body = self.client.request_stream(request).await.map_err(WatchError::List)?;
+        size.read(body).await.map_err(WatchError::Read)
     }
 
     /// Watches from a version on, which it moves along, until the API server ends the watch as asked.

@@ -281,6 +281,54 @@ async fn an_object_that_does_not_fit_the_schema_stops_nobody() {
     }
     assert!(seen.contains(&"good".to_owned()) && !seen.contains(&"bad".to_owned()), "{seen:?}");
     assert!(running.cache.cluster_snapshot(&ObjectKey::new("ns", "bad")).is_none());
+    let [unreadable] = &running.cache.unreadable()[..] else { panic!("{:?}", running.cache.unreadable()) };
+    let reference = &unreadable.object;
+    assert_eq!((reference.kind.as_deref(), reference.name.as_deref()), (Some("DaskCluster"), Some("bad")));
+    assert_eq!((reference.namespace.as_deref(), reference.uid.as_deref()), (Some("ns"), Some("bad-uid")));
+    assert!(unreadable.error.contains("expected a sequence"), "{}", unreadable.error);
+}
+
+#[tokio::test]
+async fn what_can_be_read_again_or_is_gone_is_unreadable_no_more() {
+    let bad = |name: &str, version| {
+        let mut bad = cluster(name, version);
+        bad["spec"]["worker"]["spec"]["volumes"] =
+            json!([{"name": "v", "projected": {"sources": vec![json!({}); 20_000]}}]);
+        bad
+    };
+    let api = Api::default()
+        .lists("daskclusters", [list(&[bad("mended", 1), bad("gone", 2), bad("kept", 3)], 5)])
+        .watches(
+            "daskclusters",
+            [events(&[event("MODIFIED", &cluster("mended", 6)), event("DELETED", &bad("gone", 7))])],
+        );
+    let running = api.start(&Scope::All);
+    let mut triggers = std::pin::pin!(running.cache.cluster_triggers().stream());
+    assert_eq!(&*triggers.next().await.unwrap().name, "mended");
+    while running.cache.unreadable().len() != 1 {
+        tokio::task::yield_now().await;
+    }
+    let unreadable = running.cache.unreadable().remove(0);
+    assert_eq!(unreadable.object.name.as_deref(), Some("kept"));
+    assert!(unreadable.error.contains("values, more than 10000; make it smaller"), "{}", unreadable.error);
+}
+
+#[tokio::test]
+async fn large_pages_are_asked_for_in_smaller_ones() {
+    let large = |name: &str| {
+        let mut pod = pod(name, 1);
+        pod["metadata"]["annotations"] = json!({"large": "x".repeat(3 << 20)});
+        pod
+    };
+    let api = with_group().lists(
+        "pods",
+        [list(&[large("a"), large("b")], 10), page(&[large("a")], 10, Some("next")), list(&[large("b")], 10)],
+    );
+    let running = api.start(&Scope::All);
+    running.until_workers(&["a", "b"]).await;
+    let asked = api.asked("pods");
+    assert!(asked[0].contains("limit=250") && asked[1].contains("limit=125"), "{asked:?}");
+    assert!(asked[2].contains("limit=125") && asked[2].contains("continue=next"), "{asked:?}");
 }
 
 #[tokio::test]

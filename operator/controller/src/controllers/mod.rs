@@ -14,6 +14,7 @@ pub mod reconcile;
 pub mod starts;
 pub mod status_writer;
 pub mod takeover;
+pub mod unreadable;
 pub mod waiting;
 
 pub use obstacle::{Obstacle, Obstacles};

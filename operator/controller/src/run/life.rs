@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::{ClientError, RunError};
 use crate::cluster_cache::{Scope, watch};
 use crate::context::Context;
-use crate::controllers::{autoscaler, cluster, group, job};
+use crate::controllers::{autoscaler, cluster, group, job, unreadable};
 use crate::leader::{self, Connect, Election};
 use crate::preflight::{Findings, Inspections};
 use crate::scheduler_link;
@@ -71,6 +71,7 @@ impl Life {
         controllers.spawn(group::run(cache.group_store(), context.clone(), stop.clone()));
         controllers.spawn(scheduler_link::run(self.client.clone(), context.clone(), stop.clone()));
         controllers.spawn(job::run(cache.job_store(), context.clone(), stop.clone()));
+        controllers.spawn(unreadable::run(context.clone(), stop.clone()));
         controllers.spawn(autoscaler::run(cache.autoscaler_store(), context.clone(), stop.clone()));
         info!("started");
 
