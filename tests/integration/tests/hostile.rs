@@ -1,15 +1,17 @@
-//! Twenty clusters whose schedulers answer the most expensive things they can think of, under the memory limit of the
-//! chart: the other clusters notice nothing.
+//! Twenty clusters whose schedulers answer the most expensive things they can think of, and three objects that would take
+//! hundreds of megabytes, under the memory limit of the chart: the other clusters notice nothing.
 //!
 //! It takes `HOSTILE_SECONDS` (20; 600 for the long run). `OPERATOR_PROGRAM` names a program to hold to it, such as
 //! the one that is shipped; otherwise this test program is the operator's process, too.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use dask_operator_api::DaskCluster;
 use dask_protocol::fake::{FakeScheduler, Task, Worker};
 use futures::future::join_all;
+use http::Request;
 use integration_tests::dask::set_ip;
 use integration_tests::hostile::{HostileScheduler, Hostility, SECRET};
 use integration_tests::process::{self, OperatorProcess};
@@ -19,10 +21,18 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 /// `resources.limits.memory` in the chart's values.
 const MEMORY: u64 = 256 << 20;
 const HOSTILE: usize = 20;
+/// Objects with very many values.
+const CROWDED: usize = 3;
+/// Sources of a volume in each of them: 1.35 MB of the 1.5 MB that etcd takes, and 200 MB once they are decoded.
+const SOURCES: usize = 450_000;
+/// Label of these, which this test itself had better not decode.
+const CROWDED_LABEL: &str = "integration-tests/crowded";
 /// A cluster that has work is asked every second.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// The Lease is renewed every 2 s, and lost after 10 s.
@@ -57,6 +67,18 @@ async fn shrinking_cluster(namespace: &Namespace, name: &str, scheduler: Ipv4Add
     .await;
     set_ip(namespace, &pod, scheduler).await;
     namespace.wait_for_ready_workers(&format!("{name}-default"), 2).await;
+}
+
+/// Makes a cluster that the definition allows, and that takes 200 MB to decode. The API server takes 10 s for it.
+async fn crowded_cluster(namespace: &Namespace, number: usize) {
+    let mut cluster = templates::cluster_json(&format!("crowded-{number}"), 1);
+    cluster["metadata"]["labels"] = json!({CROWDED_LABEL: "yes"});
+    cluster["spec"]["worker"]["spec"]["volumes"] =
+        json!([{"name": "v", "projected": {"sources": vec![json!({}); SOURCES]}}]);
+    let path = format!("/apis/kubernetes.dask.org/v1/namespaces/{}/daskclusters", namespace.name);
+    let request = Request::post(path).header("content-type", "application/json");
+    let request = request.body(cluster.to_string().into_bytes()).unwrap();
+    namespace.client.request::<IgnoredAny>(request).await.unwrap();
 }
 
 async fn lease(namespace: &Namespace) -> Option<(String, String, i32)> {
@@ -104,11 +126,16 @@ async fn hostile_schedulers_cost_the_others_nothing() {
         "--log-format=text".to_owned(),
     ];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // All but one are there when the operator lists.
+    for number in 1..CROWDED {
+        crowded_cluster(&namespace, number).await;
+    }
     let mut operator = OperatorProcess::start(&namespace, "hostile::operator_process", &arguments);
     operator.limit_memory(MEMORY);
 
     let name = |number: usize| format!("h{number}");
     shrinking_cluster(&namespace, "good", address(1)).await;
+    crowded_cluster(&namespace, 0).await;
     let workers = namespace.workers("good-default").await;
     for (pod, host) in workers.iter().zip(2..) {
         set_ip(&namespace, pod, address(host)).await;
@@ -163,7 +190,7 @@ async fn hostile_schedulers_cost_the_others_nothing() {
         check(left == 1, || format!("{left} workers"))
     })
     .await;
-    let clusters: Vec<DaskCluster> = namespace.list("").await;
+    let clusters: Vec<DaskCluster> = namespace.list(&format!("!{CROWDED_LABEL}")).await;
     let reachable = |cluster: &DaskCluster| {
         let conditions = cluster.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
         conditions.into_iter().find(|condition| condition.type_ == "SchedulerReachable")
@@ -180,6 +207,9 @@ async fn hostile_schedulers_cost_the_others_nothing() {
     }
     assert_eq!(clusters.len(), HOSTILE + 1);
     let events: Vec<Event> = namespace.list("").await;
+    let unreadable = events.iter().filter(|event| event.reason.as_deref() == Some("Unreadable"));
+    let told: BTreeSet<_> = unreadable.filter_map(|event| event.regarding.as_ref()?.name.clone()).collect();
+    assert_eq!(told, (0..CROWDED).map(|number| format!("crowded-{number}")).collect());
     assert!(events.iter().all(|event| !event.note.as_deref().unwrap_or_default().contains(SECRET)));
     let log = operator.log();
     assert!(!log.contains(SECRET), "{}", log.lines().find(|line| line.contains(SECRET)).unwrap_or_default());
