@@ -67,6 +67,8 @@ pub enum Reason {
     PodLost,
     /// A worker process ended by itself.
     WorkerExited,
+    /// Pods of workers are ready, but the scheduler knows no worker of them.
+    WorkersNotJoined,
     /// A pod runs but its readiness probe fails.
     NotReady,
 

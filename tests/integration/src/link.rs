@@ -89,7 +89,7 @@ fn timeless(view: &LinkView) -> impl PartialEq + use<'_> {
     (
         sample.map(|sample| (&sample.scheduler_id, sample.adaptive_target, sample.idleness, &sample.drains)),
         members,
-        sample.map(|sample| &sample.fenced),
+        sample.map(|sample| (&sample.fenced, &sample.absent)),
         &view.failure,
     )
 }
@@ -122,6 +122,7 @@ pub fn with_drains(cluster: &ClusterSnapshot, progress: &DrainProgress) -> LinkV
         members: Some(Arc::new(members(cluster, |_, rank| Some(rank)))),
         drains,
         fenced: BTreeSet::new(),
+        absent: Some(BTreeSet::new()),
     };
     LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None }
 }

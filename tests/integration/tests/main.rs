@@ -19,6 +19,7 @@ mod fixtures;
 mod hostile;
 mod idle;
 mod jobs;
+mod joining;
 mod leader;
 mod links;
 mod many_workers;

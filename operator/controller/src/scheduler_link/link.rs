@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
+use super::absent::{Absent, expected};
 use super::connect::{Connection, Dialer, LinkError};
 use super::drain_executor::{Calls, Done};
 use super::drains::Drains;
@@ -54,6 +55,7 @@ pub(super) struct Link {
     /// Whether they were asked for since the link began, so that what was fenced before is known.
     looked: bool,
     fenced: Fenced,
+    absent: Absent,
     trouble: Option<Trouble>,
 }
 
@@ -64,6 +66,14 @@ struct Process {
     since: Timestamp,
     /// Another one was known before.
     replaces: bool,
+}
+
+/// Pods of the cluster's workers, when a round began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pods {
+    all: usize,
+    /// Those of which a worker ought to be registered.
+    expected: usize,
 }
 
 /// It does not answer.
@@ -98,6 +108,7 @@ impl Link {
             listed: None,
             looked: false,
             fenced: Fenced::default(),
+            absent: Absent::default(),
             trouble: None,
         }
     }
@@ -136,7 +147,7 @@ impl Link {
 
     fn reset_drains(&mut self) {
         (self.drains, self.calls, self.listed) = (Drains::default(), Calls::default(), None);
-        self.fenced = Fenced::default();
+        (self.fenced, self.absent) = (Fenced::default(), Absent::default());
     }
 
     /// No pod of the scheduler runs, or several do. Gives the time after which to look again.
@@ -183,11 +194,12 @@ impl Link {
             adaptive_target: situation.interest.adaptive_target,
             idleness: situation.interest.idleness,
         };
-        let (asked, pods) = (Timestamp::now(), self.pods());
+        let asked = Timestamp::now();
+        let pods = self.pods(asked);
         // A question can take a minute; a scheduler that is gone need not be waited for.
         let (ctx, key, wake) = (self.ctx.clone(), self.key.clone(), self.wake.clone());
         let answers = tokio::select! {
-            answers = self.ask(target, wanted, pods) => answers,
+            answers = self.ask(target, wanted, pods.all) => answers,
             () = gone(&ctx, &key, &wake, target) => {
                 self.connection = None;
                 return Some(Duration::ZERO);
@@ -212,10 +224,10 @@ impl Link {
         Some(pause)
     }
 
-    /// Pods of the cluster's workers.
-    fn pods(&self) -> usize {
-        let snapshot = self.ctx.cache.cluster_snapshot(&self.key);
-        snapshot.map_or(0, |snapshot| snapshot.groups.iter().map(|group| group.pods().count()).sum())
+    fn pods(&self, now: Timestamp) -> Pods {
+        let Some(snapshot) = self.ctx.cache.cluster_snapshot(&self.key) else { return Pods::default() };
+        let all = snapshot.groups.iter().map(|group| group.pods().count()).sum();
+        Pods { all, expected: expected(&snapshot, now) }
     }
 
     async fn ask(&mut self, target: &Target, wanted: Wanted, pods: usize) -> Result<Answers, LinkError> {
@@ -245,7 +257,7 @@ impl Link {
         asked: Timestamp,
         candidates: &Candidates,
         situation: &Situation,
-        pods: usize,
+        pods: Pods,
     ) {
         let now = Timestamp::now();
         let known = self.process.as_ref().is_some_and(|process| *process.id == *answers.id);
@@ -259,6 +271,7 @@ impl Link {
         let process = self.process.as_ref();
         let (id, since) =
             process.map_or_else(|| ("".into(), now), |process| (process.id.clone(), process.since));
+        self.absent.count(answers.workers, pods.expected, now);
         if let Some((workers, ranking)) = &answers.list {
             let roster = Roster::new(asked, now, candidates, workers, ranking.as_deref());
             self.looked = true;
@@ -267,10 +280,11 @@ impl Link {
             if let Some(target) = self.target.as_ref().filter(|_| self.ctx.leadership.is_leader()) {
                 for batch in self.drains.look(&situation.pods, &roster, since, now) {
                     debug!(cluster = %self.key, how = ?batch.how, workers = ?batch.addresses(), "retiring workers");
-                    self.calls.start(batch, &self.dialer, target, pods);
+                    self.calls.start(batch, &self.dialer, target, pods.all);
                 }
             }
             self.fenced.look(candidates, &roster, &self.drains, now);
+            self.absent.look(candidates, &roster.members, &self.drains, now);
             self.tell_drains(&before);
         } else if !self.drains.is_active() && !situation.interest.shrinking && !self.wants_list(situation) {
             self.listed = None;
@@ -291,6 +305,7 @@ impl Link {
             members: self.listed.as_ref().map(|(_, members)| members.clone()),
             drains: self.drains.progress(),
             fenced: self.fenced.pods(),
+            absent: self.absent.pods(),
         };
         self.publish(LinkView { asked: true, sample: Some(Arc::new(sample)), failure: None });
     }
@@ -385,6 +400,7 @@ impl Link {
             || !self.looked
             || self.is_new()
             || self.fenced.wants_list(Timestamp::now())
+            || self.absent.wants_list(Timestamp::now())
     }
 
     fn is_new(&self) -> bool {

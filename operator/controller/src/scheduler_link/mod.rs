@@ -3,6 +3,7 @@
 //! One task per cluster polls its scheduler outside of the reconciliations and publishes what it heard as a
 //! [`LinkView`]. A scheduler that does not answer changes nothing: the last [`Sample`] stays, with its age.
 
+mod absent;
 mod connect;
 mod drain;
 mod drain_executor;
@@ -25,6 +26,7 @@ mod target;
 pub(crate) mod testing;
 pub mod view;
 
+pub use absent::is_expected;
 pub use manager::run;
 pub use reachability::reachability;
 pub use registry::SchedulerLinks;

@@ -28,6 +28,7 @@ impl News {
             (None, Some(new)) => !new.drains.is_empty() || !new.fenced.is_empty(),
             _ => false,
         };
+        let absent = |sample: Option<&Sample>| sample.and_then(|sample| sample.absent.clone());
         let members = |sample: Option<&Sample>| sample.and_then(|sample| sample.members.clone());
         let roster = match (members(old), members(new)) {
             (None, Some(_)) => true,
@@ -37,7 +38,7 @@ impl News {
         let idleness = |sample: Option<&Sample>| sample.map_or(Idleness::Unknown, |sample| sample.idleness);
         Self {
             cluster: other || reach || source || idleness(old) != idleness(new),
-            groups: other || reach || drains || roster,
+            groups: other || reach || drains || roster || absent(old) != absent(new),
             autoscaler: other || reach || target(old) != target(new),
         }
     }
@@ -101,6 +102,7 @@ mod tests {
             sample.fenced.insert("u".into());
         };
         assert_eq!(news(fenced), (false, true, false));
+        assert_eq!(news(|sample| sample.absent = Some(["u".into()].into())), (false, true, false));
         assert_eq!(news(|sample| sample.members = members("a", None, 1)), (false, true, false));
     }
 

@@ -29,6 +29,7 @@ pub(crate) fn sample(id: &str) -> Sample {
         members: None,
         drains: BTreeMap::new(),
         fenced: BTreeSet::new(),
+        absent: Some(BTreeSet::new()),
     }
 }
 

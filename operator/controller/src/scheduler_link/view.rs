@@ -61,6 +61,9 @@ pub struct Sample {
     pub drains: BTreeMap<Box<str>, DrainProgress>,
     /// UIDs of pods that nobody drains, though workers of them have been fenced for long: they get no tasks any more.
     pub fenced: BTreeSet<Box<str>>,
+    /// UIDs of pods that have been ready for long, though the scheduler knows no worker of them; `None` while that is
+    /// being found out.
+    pub absent: Option<BTreeSet<Box<str>>>,
 }
 
 /// How a scheduler is asked.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::ended::{look_again, with_ended};
 use super::failures;
 use super::inherited::Settled;
+use super::joining::Joining;
 use super::known::Known;
 use super::misfits::{MisfitWorker, misfits};
 use super::relabel::{Relabel, relabel};
@@ -66,6 +67,8 @@ pub struct GroupPlan {
     pub unmark: Vec<Arc<PodRecord>>,
     /// What keeps the group from shrinking to its wanted size, or how it does.
     pub shrinking: Option<Finding>,
+    /// Whether the workers have joined their scheduler.
+    pub joining: Joining,
     /// The record of failures, to be in the status before any failed pod is deleted.
     pub failures: Option<WorkerFailures>,
     /// Why nothing can be created.
@@ -151,6 +154,11 @@ pub fn decide(snapshot: &GroupSnapshot, inputs: &Inputs, now: Timestamp) -> Grou
     let waits_for_edits = is_outdated(&snapshot.members, inputs.template_hash);
     let mut useless = useless(&snapshot.members, cluster, inputs.link, &policy, now);
     useless.mark.retain(|_| fits);
+    // After a restart of the scheduler that is told, and looked after, as being stranded.
+    if !useless.is_under_way() {
+        plan.joining = Joining::of(&snapshot.members, inputs.link, now);
+        plan.requeue_after = earlier(plan.requeue_after, plan.joining.look_again(status));
+    }
     let update = match inputs.settling {
         None if fits && standing.is_none() && useless.mark.is_empty() => {
             let known = Known::of(inputs.link, &snapshot.scheduler_pods, now);

@@ -8,6 +8,7 @@ mod edits;
 mod ended;
 mod failures;
 mod inherited;
+mod joining;
 mod kept;
 mod known;
 mod misfits;

@@ -222,6 +222,7 @@ impl<'a> Group<'a> {
             obstacles: &shown,
             failures: plan.failures.as_ref(),
             shrinking: plan.shrinking.as_ref(),
+            joining: Some(&plan.joining),
             template_hash: &self.template_hash,
         };
         let group = &self.snapshot.members.group;

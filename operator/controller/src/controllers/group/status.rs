@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::joining::{Joining, standing};
 use super::removal::Finding;
 use super::update;
 use crate::cluster_cache::records::PodState;
@@ -30,6 +31,8 @@ pub struct Told<'a> {
     pub failures: Option<&'a WorkerFailures>,
     /// What is known about workers that have to go.
     pub shrinking: Option<&'a Finding>,
+    /// Whether the workers have joined their scheduler.
+    pub joining: Option<&'a Joining>,
     /// Digest of the group's worker template.
     pub template_hash: &'a str,
 }
@@ -42,13 +45,14 @@ pub fn status(
     previous: &DaskWorkerGroupStatus,
     now: Timestamp,
 ) -> DaskWorkerGroupStatus {
-    let Told { obstacles, failures, shrinking, template_hash } = *told;
+    let Told { obstacles, failures, shrinking, template_hash, .. } = *told;
     let group = &snapshot.members.group;
     let policy = snapshot.cluster.as_ref().map(|cluster| cluster.spec.update_policy()).unwrap_or_default();
     let (updating, update) = update::finding(&snapshot.members, template_hash, &policy, shrinking);
     let counts = WorkerCounts::of_group(&snapshot.members);
     let (scaling, why, words) = scaling(group.spec.worker.replicas, counts, shrinking, obstacles);
     let found = finding(snapshot, counts, failures, now);
+    let found = with_joining(found, &tally(counts, group.spec.worker.replicas), told, previous);
     let (ready, reason, message) = with_obstacles(found, counts, group.spec.worker.replicas, obstacles);
     let time = Time(now);
     let used = snapshot.members.workers.iter().filter_map(|worker| worker.ordinal);
@@ -138,6 +142,27 @@ fn finding(
         (true, _) if desired == 0 => (true, Reason::ScaledToZero, "no workers are wanted".to_owned()),
         (true, _) => (true, Reason::AllReady, tally),
         (false, _) => (false, Reason::Starting, starting(tally, failures, now)),
+    }
+}
+
+/// Workers that have not joined their scheduler are of no use, however ready their pods are. A problem that pods have by
+/// themselves comes first.
+fn with_joining(
+    found: (bool, Reason, String),
+    tally: &str,
+    told: &Told,
+    previous: &DaskWorkerGroupStatus,
+) -> (bool, Reason, String) {
+    if found.1.is_problem() {
+        return found;
+    }
+    match told.joining {
+        None | Some(Joining::Nobody) => found,
+        Some(Joining::Missing(finding)) => (false, finding.reason, format!("{tally}; {}", finding.message)),
+        Some(Joining::Unknown(_)) => match standing(previous).filter(|_| told.obstacles.is_empty()) {
+            Some(condition) => (false, Reason::WorkersNotJoined, condition.message.clone()),
+            None => found,
+        },
     }
 }
 

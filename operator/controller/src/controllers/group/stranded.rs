@@ -38,6 +38,13 @@ pub(super) struct Useless {
     pub(super) requeue_after: Option<Duration>,
 }
 
+impl Useless {
+    /// Whether workers may be stranded, by a scheduler that has been restarted.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.requeue_after.is_some()
+    }
+}
+
 /// Decides which of them are replaced now: never more than `maxUnavailable` are away because of it.
 #[must_use]
 pub(super) fn useless(
