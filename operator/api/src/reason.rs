@@ -69,7 +69,7 @@ pub enum Reason {
     WorkerExited,
     /// Pods of workers are ready, but the scheduler knows no worker of them.
     WorkersNotJoined,
-    /// A pod runs but its readiness probe fails.
+    /// A pod runs, but its startup or readiness probe has failed for long.
     NotReady,
 
     /// Workers were added.

@@ -86,7 +86,6 @@ impl PodLife {
         };
         Self {
             state,
-            problem,
             last_termination: last_termination(pod),
             ready_since: ready.filter(|_| state == PodState::Ready).and_then(PodCondition::since),
             worker_ended: dask_end
@@ -97,8 +96,10 @@ impl PodLife {
                 modules: pod.spec.volumes.iter().any(|volume| volume.name == telemetry::VOLUME),
                 module_command: pod.metadata.module_command.as_deref().and_then(Image::from_annotation),
                 command_missing: role.zip(main).and_then(|(role, main)| lacking_image(pod, main, role)),
+                unready_since: unready_since(pod, state).filter(|_| problem.is_none()),
                 waiting_since: waits_without_a_word(pod, state).then(|| on_node_since(pod)).flatten(),
             },
+            problem,
         }
     }
 }
@@ -211,6 +212,16 @@ fn waits_without_a_word(pod: &WirePod, state: PodState) -> bool {
             .init_container_statuses
             .iter()
             .all(|c| !c.is_running() && (c.finished().is_some() || ordinary(c)))
+}
+
+/// Since when a container runs that is not ready, or is not any more.
+fn unready_since(pod: &WirePod, state: PodState) -> Option<Timestamp> {
+    if state != PodState::Starting || pod.status.phase.as_deref() != Some("Running") {
+        return None;
+    }
+    let container = pod.status.container_statuses.iter().find(|c| c.is_running() && !c.ready)?;
+    let ready = pod.status.condition("Ready").filter(|condition| condition.status == "False");
+    container.running_since().max(ready.and_then(PodCondition::since))
 }
 
 fn on_node_since(pod: &WirePod) -> Option<Timestamp> {

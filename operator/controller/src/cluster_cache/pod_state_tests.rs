@@ -554,3 +554,32 @@ fn a_pod_says_which_form_it_has() {
     assert_eq!(startup, Startup { modules: true, module_command: Some(image), ..Startup::default() });
     assert_eq!(PodLife::of(&WirePod::default()).startup, Startup::default());
 }
+
+/// Since when a pod runs without being ready, with this status of its container.
+fn unready(container: &Value, ready: &Value) -> Option<String> {
+    let mut status = json!({"name": "worker", "state": {"running": {"startedAt": "2026-11-23T09:00:00Z"}}});
+    status.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
+    let whole = json!({"phase": "Running", "containerStatuses": [status], "conditions": [ready]});
+    life(json!({"nodeName": "n"}), whole).startup.unready_since.map(|time| time.to_string())
+}
+
+#[test]
+fn a_container_is_unready_since_it_runs_or_since_it_was_ready() {
+    let not_ready = |since: &str| json!({"type": "Ready", "status": "False", "lastTransitionTime": since});
+    let since = |ready: &str| unready(&json!({"ready": false, "started": false}), &not_ready(ready));
+    assert_eq!(since("2026-11-23T08:59:00Z").as_deref(), Some("2026-11-23T09:00:00Z"), "never ready");
+    assert_eq!(since(READY).as_deref(), Some(READY), "it was ready");
+    let early = not_ready("2026-11-23T08:59:00Z");
+    for other in [
+        json!({"ready": true}),
+        json!({"state": {"waiting": {"reason": "ContainerCreating"}}}),
+        json!({"state": {"terminated": {"exitCode": 1}}}),
+    ] {
+        assert_eq!(unready(&other, &early), None, "{other}");
+    }
+    let ended = json!({"terminated": {"exitCode": 1, "startedAt": READY, "finishedAt": READY}});
+    let crashes = json!({"restartCount": 3, "lastState": ended});
+    assert_eq!(unready(&crashes, &early), None, "that is a crash loop");
+    let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": READY});
+    assert_eq!(unready(&json!({"ready": false}), &ready), None);
+}

@@ -73,6 +73,8 @@ pub struct Startup {
     pub command_missing: Option<Image>,
     /// Since when it is on its node without a container that ever ran, and nothing in its status says why.
     pub waiting_since: Option<Timestamp>,
+    /// Since when a container of it runs and is not ready, and nothing in its status says why.
+    pub unready_since: Option<Timestamp>,
 }
 
 impl PodRecord {

@@ -225,6 +225,8 @@ pub struct ContainerStatus {
     pub image: String,
     /// Restarts.
     pub restart_count: i32,
+    /// Whether its startup and readiness probes have succeeded.
+    pub ready: bool,
     /// What it does now.
     pub state: ContainerState,
     /// How it ended before its last restart.
@@ -253,6 +255,12 @@ impl ContainerStatus {
         ends.into_iter().flatten().any(Terminated::never_ran)
             && self.started().is_none()
             && !self.is_running()
+    }
+
+    /// Since when it runs.
+    #[must_use]
+    pub fn running_since(&self) -> Option<Timestamp> {
+        self.state.running.as_ref()?.started_at.as_ref().map(|time| time.0)
     }
 
     /// Whether it runs.

@@ -1,4 +1,5 @@
-//! Pods that wait on their node for something that only Events name: a volume whose Secret is missing, a network.
+//! Pods that wait for something that only Events name: on their node for a volume whose Secret is missing, or a network;
+//! or running, for a probe that does not succeed.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -19,6 +20,10 @@ use crate::writer::{WarningEvent, WriteError};
 
 /// How long a pod may wait before its Events are read: the kubelet says after a second or two that a mount failed.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+/// How long a container may run without being ready before its pod's Events are read: some install packages first.
+const UNREADY_PATIENCE: SignedDuration = SignedDuration::from_mins(3);
+/// What the kubelet says when a probe fails.
+const UNHEALTHY: &str = "Unhealthy";
 /// What the kubelet says when a mount has failed for so long that it gives up waiting; it names no cause.
 const SUMMARY: &str = "Unable to attach or mount volumes";
 /// Said before the pod was on its node.
@@ -26,33 +31,86 @@ const BEFORE: &str = "FailedScheduling";
 /// Most volumes that are named where nothing is known.
 const MOST_NAMED: usize = 10;
 
+/// What a pod waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// To be started on its node.
+    #[default]
+    Start,
+    /// To be ready, though it runs.
+    Readiness,
+}
+
+impl Wait {
+    fn patience(self) -> SignedDuration {
+        match self {
+            Self::Start => PATIENCE,
+            Self::Readiness => UNREADY_PATIENCE,
+        }
+    }
+
+    /// Since when the pod waits for this.
+    fn of(self, pod: &PodRecord) -> Option<Timestamp> {
+        match self {
+            Self::Start => pod.startup.waiting_since,
+            Self::Readiness => pod.startup.unready_since,
+        }
+    }
+}
+
 /// A pod that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiter {
     name: Box<str>,
     uid: Box<str>,
     since: Timestamp,
+    wait: Wait,
 }
 
 impl Waiter {
     /// A pod that is on its node since then.
     #[must_use]
     pub fn new(name: &str, uid: &str, since: Timestamp) -> Self {
-        Self { name: name.into(), uid: uid.into(), since }
+        Self { name: name.into(), uid: uid.into(), since, wait: Wait::Start }
     }
 
-    /// The pod that has waited longest.
-    pub fn longest<'a>(pods: impl IntoIterator<Item = &'a Arc<PodRecord>>) -> Option<Self> {
-        let waiting = pods.into_iter().filter_map(|pod| Some((pod.startup.waiting_since?, pod)));
-        let (since, pod) = waiting.min_by_key(|(since, pod)| (*since, pod.name.clone()))?;
-        Some(Self::new(&pod.name, &pod.uid, since))
+    /// The pod that has waited longest for its start; if none does, for its readiness.
+    #[must_use]
+    pub fn longest(pods: &[Arc<PodRecord>]) -> Option<Self> {
+        let longest = |wait: Wait| {
+            let waiting = pods.iter().filter_map(|pod| Some((wait.of(pod)?, pod)));
+            let (since, pod) = waiting.min_by_key(|(since, pod)| (*since, pod.name.clone()))?;
+            Some(Self { wait, ..Self::new(&pod.name, &pod.uid, since) })
+        };
+        longest(Wait::Start).or_else(|| longest(Wait::Readiness))
+    }
+
+    /// The same for workers, which cannot be ready before their scheduler is.
+    #[must_use]
+    pub fn longest_worker(workers: &[Arc<PodRecord>], schedulers: &[Arc<PodRecord>]) -> Option<Self> {
+        let waiter = Self::longest(workers)?;
+        if waiter.wait == Wait::Start {
+            return Some(waiter);
+        }
+        let ready = schedulers.iter().filter_map(|pod| pod.ready_since).max()?;
+        Some(Self { since: waiter.since.max(ready), ..waiter })
+    }
+
+    /// What an inquiry about it is kept under.
+    fn subject(&self) -> String {
+        match self.wait {
+            Wait::Start => self.uid.to_string(),
+            Wait::Readiness => format!("{}/ready", self.uid),
+        }
     }
 }
 
 /// What is known of why pods wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
-    /// What keeps the pod from starting, in words.
+    /// What the pod waits for.
+    wait: Wait,
+    /// What keeps it from that, in words.
     pub problem: Option<PodProblem>,
     /// When to look again.
     pub look_again: Option<Duration>,
@@ -63,8 +121,9 @@ impl Explanation {
     pub fn explain(&self, pods: &mut [Arc<PodRecord>], now: Timestamp) {
         let Some(problem) = &self.problem else { return };
         for pod in pods {
-            let since = pod.startup.waiting_since;
-            if since.is_some_and(|since| now.duration_since(since) >= PATIENCE) && pod.problem.is_none() {
+            let since = self.wait.of(pod);
+            let long = |since: Timestamp| now.duration_since(since) >= self.wait.patience();
+            if since.is_some_and(long) && pod.problem.is_none() {
                 Arc::make_mut(pod).problem = Some(Box::new(problem.clone()));
             }
         }
@@ -87,27 +146,40 @@ pub async fn why(
         return Explanation::default();
     };
     if let Some(wait) = patience_left(&waiter, now) {
-        return Explanation { problem: None, look_again: Some(wait) };
+        return Explanation { look_again: Some(wait), ..Explanation::default() };
     }
-    let look_again = if let Err(wait) = inquiries.turn(key, &waiter.uid, now) {
-        wait
+    let (subject, wait) = (waiter.subject(), waiter.wait);
+    if wait == Wait::Readiness
+        && let Some(problem) = inquiries.answer(key, &subject)
+    {
+        // What a probe says can differ each time, and would be written each time.
+        return Explanation { wait, problem: Some(problem), look_again: None };
+    }
+    let look_again = if let Err(pause) = inquiries.turn(key, &subject, now) {
+        pause
     } else {
         match ctx.writer.warnings_of(&key.sibling(&*waiter.name), &waiter.uid).await {
-            Ok(events) => inquiries.answered(key, explained(&waiter.name, &events)),
-            Err(WriteError::Refused { .. }) => {
+            Ok(events) if wait == Wait::Start => {
+                inquiries.answered(key, explained(&waiter.name, &events));
+            }
+            Err(WriteError::Refused { .. }) if wait == Wait::Start => {
                 inquiries.answered(key, guessed(&key.namespace, &waiter.name, spec));
+            }
+            Ok(events) => inquiries.answered(key, Some(unready(&key.namespace, &waiter, &events))),
+            Err(WriteError::Refused { .. }) => {
+                inquiries.answered(key, Some(unready(&key.namespace, &waiter, &[])));
             }
             Err(error) => debug!(pod = %waiter.name, error = %chain(&error), "events could not be read"),
         }
         inquiries.pause(key)
     };
-    Explanation { problem: inquiries.answer(key, &waiter.uid), look_again: Some(look_again) }
+    Explanation { wait, problem: inquiries.answer(key, &subject), look_again: Some(look_again) }
 }
 
 fn patience_left(waiter: &Waiter, now: Timestamp) -> Option<Duration> {
     let passed = now.duration_since(waiter.since);
     // A clock behind the API server's makes nobody wait longer.
-    let left = PATIENCE.checked_sub(passed.max(SignedDuration::ZERO)).unwrap_or_default();
+    let left = waiter.wait.patience().checked_sub(passed.max(SignedDuration::ZERO)).unwrap_or_default();
     Duration::try_from(left).ok().filter(|left| !left.is_zero())
 }
 
@@ -121,6 +193,26 @@ fn explained(pod: &str, events: &[WarningEvent]) -> Option<PodProblem> {
         quoted(Some(&event.message)),
     );
     Some(PodProblem { reason: Reason::ContainerCannotStart, message })
+}
+
+/// That the pod runs without being ready, with what the kubelet said last of its probes.
+fn unready(namespace: &str, waiter: &Waiter, events: &[WarningEvent]) -> PodProblem {
+    let Waiter { name, since, .. } = waiter;
+    let failures = events.iter().filter(|event| event.reason == UNHEALTHY);
+    // Of a liveness probe that fails, a restart tells.
+    let failure = failures.filter(|event| !event.message.starts_with("Liveness")).max_by_key(|e| e.time);
+    let container = failure.and_then(|failure| failure.container.as_deref());
+    let container = container.map_or_else(String::new, |container| {
+        format!("container \"{}\" of ", quoted(Some(container)).trim_start_matches(": "))
+    });
+    let words = failure.map(|failure| quoted(Some(&failure.message)));
+    let message = format!(
+        "{container}pod \"{name}\" runs, but has not been ready since {}{}; correct the probe if it asks for the wrong \
+         path, port or command, else `kubectl logs -n {namespace} {name}` tells why",
+        since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        words.as_deref().unwrap_or(": its startup or readiness probe has not succeeded"),
+    );
+    PodProblem { reason: Reason::NotReady, message }
 }
 
 /// What the pod may wait for, where its Events cannot be read.

@@ -6,7 +6,12 @@ use crate::cluster_cache::records::{PodState, Startup};
 use crate::controllers::group::testing::{at, record};
 
 fn warning(reason: &str, message: &str, second: i64) -> WarningEvent {
-    WarningEvent { reason: reason.to_owned(), message: message.to_owned(), time: Some(at(second)) }
+    WarningEvent {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        container: None,
+        time: Some(at(second)),
+    }
 }
 
 fn waiting(ordinal: i64, since: i64) -> Arc<PodRecord> {
@@ -87,14 +92,73 @@ fn the_pod_that_has_waited_longest_is_asked_for() {
     let pods = [waiting(1, 5), waiting(2, 3), Arc::new(record(3, PodState::Ready))];
     assert_eq!(Waiter::longest(&pods), Some(Waiter::new("w-2", "uid-2", at(3))));
     assert_eq!(Waiter::longest(&pods[2..]), None);
+    let unready = [unready_since(4, 1), waiting(1, 5)];
+    assert_eq!(Waiter::longest(&unready), Some(Waiter::new("w-1", "uid-1", at(5))), "a start comes first");
+    assert_eq!(Waiter::longest(&unready[..1]).map(|waiter| waiter.wait), Some(Wait::Readiness));
 }
 
 #[test]
 fn all_that_wait_as_long_share_the_cause() {
     let problem = PodProblem { reason: Reason::ContainerCannotStart, message: "no Secret".to_owned() };
-    let explanation = Explanation { problem: Some(problem), look_again: None };
+    let explanation = Explanation { problem: Some(problem), ..Explanation::default() };
     let mut pods = [waiting(1, 0), waiting(2, 0), waiting(3, 10), Arc::new(record(4, PodState::Starting))];
     explanation.explain(&mut pods, at(20));
     let explained: Vec<_> = pods.iter().map(|pod| pod.problem.is_some()).collect();
     assert_eq!(explained, [true, true, false, false]);
+}
+
+fn unready_since(ordinal: i64, since: i64) -> Arc<PodRecord> {
+    let startup = Startup { unready_since: Some(at(since)), ..Startup::default() };
+    Arc::new(PodRecord { startup, running: true, ..record(ordinal, PodState::Starting) })
+}
+
+fn probe(message: &str, container: &str, second: i64) -> WarningEvent {
+    WarningEvent { container: Some(container.to_owned()), ..warning("Unhealthy", message, second) }
+}
+
+#[test]
+fn a_probe_that_does_not_succeed_is_quoted() {
+    let waiter = Waiter::longest(&[unready_since(1, 0)]).unwrap();
+    let events = [
+        probe("Startup probe failed: old", "other", 1),
+        probe("Startup probe failed: HTTP probe failed with statuscode: 404", "worker", 8),
+        probe("Liveness probe failed: x", "worker", 9),
+        warning("BackOff", "x", 10),
+    ];
+    let problem = unready("ns", &waiter, &events);
+    assert_eq!(problem.reason, Reason::NotReady);
+    assert_eq!(
+        problem.message,
+        "container \"worker\" of pod \"w-1\" runs, but has not been ready since 2027-01-15T08:00:00Z: Startup probe \
+         failed: HTTP probe failed with statuscode: 404; correct the probe if it asks for the wrong path, port or \
+         command, else `kubectl logs -n ns w-1` tells why"
+    );
+    let silent = unready("ns", &waiter, &events[2..]).message;
+    assert!(silent.starts_with("pod \"w-1\" runs") && silent.contains("probe has not succeeded"), "{silent}");
+    let long = unready("ns", &waiter, &[probe(&"x\n".repeat(9_999), &"c\n".repeat(9_999), 1)]).message;
+    assert!(long.len() < 2_000 && !long.contains('\n'), "{long}");
+}
+
+#[test]
+fn a_container_may_take_three_minutes_to_be_ready() {
+    let waiter = Waiter::longest(&[unready_since(1, 100)]).unwrap();
+    assert_eq!(patience_left(&waiter, at(100)), Some(Duration::from_mins(3)));
+    assert_eq!(patience_left(&waiter, at(280)), None);
+    let problem = unready("ns", &waiter, &[]);
+    let explanation = Explanation { wait: Wait::Readiness, problem: Some(problem), look_again: None };
+    let mut pods = [unready_since(1, 100), unready_since(2, 101), waiting(3, 0)];
+    explanation.explain(&mut pods, at(280));
+    assert_eq!(pods.map(|pod| pod.problem.is_some()), [true, false, false]);
+}
+
+#[test]
+fn workers_are_given_three_minutes_from_when_their_scheduler_is_ready() {
+    let workers = [unready_since(1, 100)];
+    let scheduler = |ready_since| [Arc::new(PodRecord { ready_since, ..record(0, PodState::Ready) })];
+    let since = |schedulers: &[_]| Waiter::longest_worker(&workers, schedulers).map(|waiter| waiter.since);
+    assert_eq!(since(&scheduler(Some(at(300)))), Some(at(300)));
+    assert_eq!(since(&scheduler(Some(at(50)))), Some(at(100)));
+    assert_eq!(since(&scheduler(None)), None, "the scheduler's own condition tells");
+    let starts = [waiting(2, 100)];
+    assert!(Waiter::longest_worker(&starts, &[]).is_some());
 }

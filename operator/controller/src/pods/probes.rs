@@ -19,6 +19,11 @@ const COMM_PORT: i32 = 8786;
 const DASHBOARD_PORT_NAMES: [&str; 2] = ["http-dashboard", "dashboard"];
 /// Seconds until a startup probe of ours gives up: a day.
 const START: i32 = 86_400;
+/// An author's liveness probe that ends nothing for so many seconds spares a slow start by itself.
+const PATIENT: i32 = 3_600;
+/// The kubelet's defaults, in seconds and failures.
+const DEFAULT_PERIOD: i32 = 10;
+const DEFAULT_FAILURES: i32 = 3;
 /// Seconds between two startup probes that run a command in the container, which costs a process each time.
 const COMMAND_PERIOD: i32 = 10;
 /// Options by which a scheduler listens elsewhere than on all addresses of its pod, or not by TCP.
@@ -29,7 +34,9 @@ const MOVING_VARIABLES: [&str; 2] = ["DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME", "
 /// Adds a startup probe to the scheduler's container, unless it has one.
 ///
 /// Beside a liveness probe of the author's it asks the same: what makes that one succeed makes ours succeed, wherever the
-/// port is, and until then that one does not count. Else it asks for the comm port, where it is certain which that is.
+/// port is, and until then that one does not count. Where that one ends nothing for an hour, it may never succeed and
+/// nobody has noticed: asked as a startup probe it would keep a scheduler that works off its Service. Then, and without
+/// any, ours asks for the comm port, where it is certain which that is.
 ///
 /// No readiness probe: Dask logs every connection that asks for nothing, so its log would hold little else. Once started,
 /// a scheduler is ready as long as it runs.
@@ -39,7 +46,7 @@ pub fn add_to_scheduler(pod: &mut PodSpec, service: &ServiceSpec) {
     if container.startup_probe.is_some() {
         return;
     }
-    container.startup_probe = match &container.liveness_probe {
+    container.startup_probe = match container.liveness_probe.as_ref().filter(|probe| !is_patient(probe)) {
         Some(liveness) => Some(of_liveness(liveness)),
         None => certain_port(container, service).map(|port| Probe {
             tcp_socket: Some(TCPSocketAction { port: IntOrString::Int(port), host: None }),
@@ -48,6 +55,13 @@ pub fn add_to_scheduler(pod: &mut PodSpec, service: &ServiceSpec) {
             ..Probe::default()
         }),
     };
+}
+
+/// Whether a liveness probe lets a start take an hour.
+fn is_patient(liveness: &Probe) -> bool {
+    let failures = liveness.failure_threshold.unwrap_or(DEFAULT_FAILURES);
+    let failing = failures.saturating_mul(liveness.period_seconds.unwrap_or(DEFAULT_PERIOD));
+    liveness.initial_delay_seconds.unwrap_or(0) >= PATIENT || failing >= PATIENT
 }
 
 /// A startup probe that succeeds when the author's liveness probe does.

@@ -112,6 +112,35 @@ fn a_start_that_takes_long_is_spared_the_authors_liveness_probe() {
     assert_eq!(rest, serde_json::from_value(container).unwrap(), "the author's stay");
 }
 
+#[rstest]
+#[case::begins_after_a_day(json!({"initialDelaySeconds": 86_400}))]
+#[case::begins_after_an_hour(json!({"initialDelaySeconds": 3_600}))]
+#[case::may_fail_for_an_hour(json!({"failureThreshold": 360}))]
+#[case::asks_every_half_hour(json!({"periodSeconds": 1_800}))]
+#[case::for_ever(json!({"failureThreshold": i32::MAX, "periodSeconds": i32::MAX}))]
+fn a_liveness_probe_that_is_patient_itself_is_not_asked_as_startup_probe(#[case] patience: Value) {
+    let mut liveness = json!({"httpGet": {"path": "/wrong", "port": 8787}});
+    liveness.as_object_mut().unwrap().extend(patience.as_object().unwrap().clone());
+    let with = |words: &[&str]| {
+        let mut container = started_by(words);
+        container["livenessProbe"] = liveness.clone();
+        scheduler(container).startup_probe
+    };
+    assert_eq!(with(&["sh", "-c", "sleep 4000; exec dask scheduler"]), None);
+    let certain = with(&["dask", "scheduler"]);
+    assert_eq!(tcp_port(certain.as_ref()), Some(IntOrString::Int(8786)));
+}
+
+#[rstest]
+#[case(json!({"initialDelaySeconds": 3_599}))]
+#[case(json!({"failureThreshold": 359}))]
+fn one_that_would_end_a_start_within_the_hour_is_asked(#[case] patience: Value) {
+    let mut container = started_by(&["dask", "scheduler"]);
+    container["livenessProbe"] = json!({"httpGet": {"path": "/health", "port": 8787}});
+    container["livenessProbe"].as_object_mut().unwrap().extend(patience.as_object().unwrap().clone());
+    assert!(scheduler(container).startup_probe.is_some_and(|probe| probe.http_get.is_some()));
+}
+
 #[test]
 fn a_command_is_asked_less_often() {
     let mut container = started_by(&["dask", "scheduler"]);

@@ -22,6 +22,8 @@ pub struct WarningEvent {
     pub reason: String,
     /// Words.
     pub message: String,
+    /// The container that it is about, if it is about one.
+    pub container: Option<String>,
     /// When it was told last.
     pub time: Option<Timestamp>,
 }
@@ -34,12 +36,19 @@ impl From<Event> for WarningEvent {
             words.truncate(words.floor_char_boundary(MOST_WORDS));
             words
         };
+        let field = event.involved_object.field_path.as_deref().and_then(container_of);
         Self {
+            container: field.map(|name| cut(name.to_owned())),
             reason: cut(event.reason.unwrap_or_default()),
             message: cut(event.message.unwrap_or_default()),
             time: series.or(last).or_else(|| event.event_time.map(|time| time.0)),
         }
     }
+}
+
+/// `spec.containers{worker}` → `worker`.
+fn container_of(field: &str) -> Option<&str> {
+    field.strip_prefix("spec.containers{")?.strip_suffix('}')
 }
 
 impl Writer {
@@ -79,6 +88,13 @@ mod tests {
         let event = json!({"eventTime": "2026-01-01T00:00:00.000000Z", "series": series});
         assert_eq!(time(event).as_deref(), Some(two));
         assert_eq!(time(json!({})), None);
+    }
+
+    #[test]
+    fn a_warning_may_be_about_a_container() {
+        let about = |field: &str| warning(&json!({"involvedObject": {"fieldPath": field}})).container;
+        assert_eq!(about("spec.containers{dask}").as_deref(), Some("dask"));
+        assert_eq!(about("spec.volumes{data}"), None);
     }
 
     #[test]

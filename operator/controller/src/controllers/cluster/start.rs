@@ -30,7 +30,7 @@ pub(super) struct Start {
     pub(super) look_again: Option<Duration>,
 }
 
-/// Looks at the pods of a cluster; asks the API server only about pods that have waited on their node for long.
+/// Looks at the pods of a cluster; asks the API server only about pods that have waited for long.
 pub(super) async fn observe(ctx: &Context, snapshot: &ClusterSnapshot, now: Timestamp) -> Start {
     let (cluster, starts) = (&*snapshot.cluster, &ctx.starts);
     let key = ObjectKey::of(cluster);

@@ -24,7 +24,7 @@ pub(super) struct Start {
     pub(super) waiting: Explanation,
 }
 
-/// Looks at the workers of a group; asks the API server only about one that has waited on its node for long.
+/// Looks at the workers of a group; asks the API server only about one that has waited for long.
 pub(super) async fn observe(
     ctx: &Context,
     snapshot: &GroupSnapshot,
@@ -41,7 +41,7 @@ pub(super) async fn observe(
         starts.lacking.remember(&key.namespace, image);
     }
     let lacking = image.filter(|image| starts.lacking.contains(&key.namespace, *image));
-    let waiter = Waiter::longest(&members.workers);
+    let waiter = Waiter::longest_worker(&members.workers, &snapshot.scheduler_pods);
     let waiting = waiting::why(ctx, &starts.workers, key, waiter, spec, now).await;
     Start { form: PodForm { telemetry, lacking }, waiting }
 }
