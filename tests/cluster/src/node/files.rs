@@ -147,13 +147,9 @@ mod tests {
     #[test]
     fn containerd_writes_into_the_nodes_own_folders_alone() {
         let config = settings(2, false).containerd();
-        let values =
-            config.lines().filter_map(|line| line.trim().split_once(" = ")).filter_map(|(key, value)| {
-                ["root", "state", "path", "address"]
-                    .contains(&key)
-                    .then(|| value.trim_matches('"').to_owned())
-            });
-        let values: Vec<_> = values.collect();
+        let settings = config.lines().filter_map(|line| line.trim().split_once(" = "));
+        let paths = settings.filter(|(key, _)| ["root", "state", "path", "address"].contains(key));
+        let values: Vec<_> = paths.map(|(_, value)| value.trim_matches('"')).collect();
         assert!(values.len() == 4 && values.iter().all(|path| path.starts_with("/run/")), "{values:?}");
     }
 
