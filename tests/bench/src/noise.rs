@@ -1,6 +1,7 @@
 //! A namespace full of broken clusters, and those who keep them broken: in place of kubelets, of schedulers and of a user
 //! who cannot make up his mind.
 
+use std::future::ready;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -131,8 +132,7 @@ async fn create(client: Client, namespace: String, count: u16) -> Result<()> {
 async fn break_pods(client: Client, namespace: String) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
     let seen = watcher(pods.clone(), watcher::Config::default()).default_backoff().applied_objects();
-    seen.filter_map(async |pod| pod.ok())
-        .filter_map(async |pod| Some((pod.name_any(), state(&pod)?)))
+    seen.filter_map(|pod| ready(pod.ok().and_then(|pod| Some((pod.name_any(), state(&pod)?)))))
         .for_each_concurrent(IN_FLIGHT, |(name, status)| {
             let pods = pods.clone();
             // One that was deleted meanwhile is past caring for.

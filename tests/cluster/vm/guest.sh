@@ -58,7 +58,7 @@ look() {
     } | sort
 }
 settings() {
-    counters='fs\.(dentry-state|file-nr|inode-nr|inode-state)|kernel\.(random\.|ns_last_pid|pty\.nr)'
+    counters='fs\.(dentry-state|file-nr|inode-nr|inode-state|quota\..*)|kernel\.(random\.|ns_last_pid|pty\.nr)'
     sysctl --all 2> /dev/null | sort | grep -vE "^($counters|net\.netfilter\.nf_conntrack_count)"
 }
 
