@@ -171,7 +171,7 @@ EOF
 if [ -x /usr/sbin/dockerd ]; then
     # An image with nothing, and everything from the machine.
     tar --create --files-from /dev/null | docker import - nothing > /dev/null
-    docker run --rm --privileged --cgroupns private --tmpfs /run --tmpfs /tmp \
+    docker run --rm --privileged --cgroupns private --tmpfs /run --tmpfs /tmp --tmpfs /var/log \
         --volume /usr:/usr --volume /usr/bin:/bin --volume /usr/sbin:/sbin \
         --volume /usr/lib:/lib --volume /usr/lib64:/lib64 \
         --volume /etc:/etc:ro --volume /payload:/payload --volume /srv:/srv --volume /var/tmp:/var/lib \
@@ -179,5 +179,5 @@ if [ -x /usr/sbin/dockerd ]; then
 else
     # What a privileged container is for control groups: a view of its own, with processes in its root.
     systemd-run --scope --quiet --property Delegate=yes unshare --cgroup --mount \
-        sh -c 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && . /srv/inside.sh'
+        sh -c 'umount /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && . /srv/inside.sh'
 fi
