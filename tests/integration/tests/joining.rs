@@ -58,8 +58,10 @@ async fn workers_that_never_join_are_named_until_they_do() {
         let group = namespace.find::<DaskWorkerGroup>(GROUP).await?;
         let conditions = group.status.unwrap_or_default().conditions;
         let told = conditions.iter().find(|c| c.type_ == "WorkersReady" && c.reason == "WorkersNotJoined");
-        let words = format!("no worker of 2 of them, such as \"{}\"", before[0].name_any());
-        let named = told.is_some_and(|told| told.status == "False" && told.message.contains(&words));
+        let words = |pod: &Pod| format!("no worker of 2 of them, such as \"{}\"", pod.name_any());
+        let named = told.is_some_and(|told| {
+            told.status == "False" && before.iter().any(|pod| told.message.contains(&words(pod)))
+        });
         check(named, || format!("{conditions:?}"))
     })
     .await;
