@@ -153,7 +153,8 @@ pub struct DaskClusterStatus {
     /// Phase as dask-kubernetes defines it; see the conditions for readiness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<ClusterPhase>,
-    /// Conditions `Ready`, `SchedulerReady` and `WorkersReady`.
+    /// Conditions `Ready`, `SchedulerReady`, `WorkersReady`, `SchedulerReachable`, `Updating`; where they apply
+    /// `SchedulerLostState`, `RunnerReady`, `ModulesReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status describes.

@@ -50,7 +50,7 @@ pub struct DaskWorkerGroupSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DaskWorkerGroupStatus {
-    /// Conditions `WorkersReady` and `Scaling`.
+    /// Conditions `WorkersReady`, `Scaling`, `Updating`; where it applies `ModulesReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// Generation of the spec that this status describes.

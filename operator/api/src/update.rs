@@ -30,7 +30,7 @@ pub struct UpdatePolicy {
     pub scheduler: Option<SchedulerUpdate>,
 }
 
-/// What an edit of the worker template does to running workers.
+/// What an edit of the worker template does to running workers; `Rolling` by default.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display, IntoStaticStr,
 )]
@@ -42,7 +42,7 @@ pub enum UpdateStrategy {
     OnDelete,
 }
 
-/// What happens to a worker that is not drained in time.
+/// What happens to a worker that is not drained in time; `Keep` by default.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display, IntoStaticStr,
 )]
@@ -54,7 +54,7 @@ pub enum DrainTimeoutAction {
     Delete,
 }
 
-/// When an edit of the scheduler's template restarts the scheduler.
+/// When an edit of the scheduler's template restarts the scheduler, which loses all results; `Never` by default.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Display, IntoStaticStr,
 )]

@@ -8,7 +8,7 @@ pub enum SchedulerAccess {
     /// Direct if the operator runs in a pod, by port-forward otherwise.
     #[default]
     Auto,
-    /// By the IP address of their pod, or else the name of their Service.
+    /// By the IP address of their pod, or else that of the cluster's own Service.
     Direct,
     /// Through the API server.
     PortForward,
