@@ -53,7 +53,7 @@ test-modules: ## Test the preload modules with real Dask
 	@$(TESTBED) python --with pytest==9.2.0 --with pytest-xdist==3.8.0 -m pytest -n 4 -q runtime/telemetry
 
 .PHONY: test-vm
-test-vm: image ## Test the local Kubernetes on Debian 12 and 13 with cgroup v2, in emulated machines; 10 min (ONLY=trixie)
+test-vm: image ## Test the local Kubernetes on Debian 12 and 13 with cgroup v2, in emulated machines; 10 min each (ONLY=trixie)
 	@tests/cluster/install.sh vm
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet -p testbed --target $(TRIPLE)
 	@target/$(TRIPLE)/debug/dask-testbed vm --operator target/$(TRIPLE)/release/dask-operator \

@@ -10,7 +10,7 @@ use std::{
 use super::{Error, Release, dir, release::Root};
 use crate::{state, wait};
 
-/// A guest that is emulated on two busy cores needs seven minutes; what takes four times as long hangs.
+/// A guest that is emulated on two busy cores needs ten minutes; what takes three times as long hangs.
 const TIME_LIMIT: Duration = Duration::from_mins(30);
 
 /// Longer than elsewhere, by this factor, everything may take in a guest.
