@@ -78,6 +78,8 @@ pub struct Writer {
     leadership: Leadership,
     metrics: Metrics,
     lanes: Arc<Lanes>,
+    /// Who may create a Service next.
+    addresses: Arc<Lanes>,
     limits: Limits,
 }
 
@@ -114,6 +116,10 @@ struct Stamp {
     resource_version: Option<String>,
 }
 
+/// Services that are created at a time. An API server gives out their addresses one after the other, some 20 a second
+/// where it is busy: of 28 that one namespace has under way, the one of another would be the last after 1.4 s.
+const SERVICES_AT_A_TIME: usize = 8;
+
 /// A request as kube builds it.
 type Built = Result<http::Request<Vec<u8>>, request::Error>;
 
@@ -122,7 +128,8 @@ impl Writer {
     #[must_use]
     pub fn new(client: Client, leadership: Leadership, metrics: Metrics, limits: Limits) -> Self {
         let lanes = Arc::new(Lanes::new(limits.in_flight, limits.reserved));
-        Self { client, leadership, metrics, lanes, limits }
+        let addresses = Arc::new(Lanes::new(SERVICES_AT_A_TIME.min(limits.in_flight), 0));
+        Self { client, leadership, metrics, lanes, addresses, limits }
     }
 
     /// Creates an object.
@@ -134,7 +141,12 @@ impl Writer {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned,
     {
         let key = ObjectKey::of(object);
-        self.create_bytes(&key, serde_json::to_vec(object)?, lane).await
+        let json = serde_json::to_vec(object)?;
+        let _address = match &*K::kind(&()) {
+            "Service" => Some(self.addresses.enter(lane, &key).await),
+            _ => None,
+        };
+        self.create_bytes(&key, json, lane).await
     }
 
     /// Creates a pod from its JSON, and reads back only what the cache needs.
