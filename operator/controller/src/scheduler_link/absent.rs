@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::drains::Drains;
 use super::matching::Candidates;
-use super::view::{Members, PodWorkers};
+use super::view::Members;
 use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::{ClusterSnapshot, GroupMembers};
 
@@ -61,12 +61,8 @@ impl Absent {
             return;
         }
         let pods = candidates.pods.iter().map(|candidate| &candidate.pod);
-        // While a worker fits no pod, it may be any pod's.
         let absent = pods.filter(|pod| {
-            is_expected(pod, now)
-                && !drains.has(&pod.uid)
-                && members.unmatched.count == 0
-                && members.of_pod(&pod.uid) == PodWorkers::Nobody
+            is_expected(pod, now) && !drains.has(&pod.uid) && members.knows_nobody_of(&pod.uid)
         });
         let mut seen = BTreeMap::new();
         for pod in absent {

@@ -139,6 +139,12 @@ impl Members {
         }
     }
 
+    /// Whether the scheduler knows no worker of the pod. While a worker fits no pod, it may be any pod's.
+    #[must_use]
+    pub fn knows_nobody_of(&self, uid: &str) -> bool {
+        self.unmatched.count == 0 && self.of_pod(uid) == PodWorkers::Nobody
+    }
+
     /// Whether the pod was there when the workers were asked for. Of a newer one nothing is known yet.
     #[must_use]
     pub fn considered(&self, uid: &str) -> bool {

@@ -6,14 +6,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::known::{fresh_members, fresh_sample};
+use super::stranded::{JOINING, since};
 use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::GroupSnapshot;
-use crate::scheduler_link::{LinkView, Members, PodWorkers};
+use crate::scheduler_link::LinkView;
 
 /// How long a scheduler may take to notice that a worker is gone, or another container of the pod to join.
 const SETTLED: SignedDuration = SignedDuration::from_secs(20);
-/// How long workers have to join a new scheduler.
-const JOINING: SignedDuration = SignedDuration::from_secs(30);
 /// How soon to look again for what the scheduler says of them.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -25,12 +24,12 @@ pub(super) fn with_ended(snapshot: &GroupSnapshot, link: &LinkView, now: Timesta
     }
     let (sample, known) = fresh_sample(link, now).zip(fresh_members(link, now))?;
     let taken = known.taken.unwrap_or(sample.taken);
-    if sample.started.is_some_and(|started| taken.duration_since(started) < JOINING) {
+    if sample.started.is_some_and(|started| since(started, taken) < JOINING) {
         return None;
     }
     let has_ended = |pod: &PodRecord| {
         let ended = pod.worker_ended.filter(|ended| taken.duration_since(*ended) >= SETTLED);
-        pod.is_live() && ended.is_some() && is_nobodys(pod, known)
+        pod.is_live() && ended.is_some() && known.knows_nobody_of(&pod.uid)
     };
     let mut changed = snapshot.clone();
     for pod in changed.members.workers.iter_mut().filter(|pod| has_ended(pod)) {
@@ -45,10 +44,6 @@ pub(super) fn look_again(snapshot: &GroupSnapshot) -> Option<Duration> {
     workers.any(|pod| pod.is_live() && pod.worker_ended.is_some()).then_some(POLL)
 }
 
-fn is_nobodys(pod: &PodRecord, known: &Members) -> bool {
-    known.unmatched.count == 0 && known.of_pod(&pod.uid) == PodWorkers::Nobody
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -57,7 +52,7 @@ mod tests {
     use crate::controllers::group::testing::{
         at, failing, heard, member, members, record, running, sample, snapshot, without_workers,
     };
-    use crate::scheduler_link::Sample;
+    use crate::scheduler_link::{Members, Sample};
 
     /// What the scheduler said at this second of the worker whose container ended at 50.
     fn says(members: Members, seconds: i64) -> LinkView {

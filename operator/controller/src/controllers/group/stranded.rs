@@ -16,10 +16,10 @@ use super::known::fresh_sample;
 use super::removal::{Finding, Marking};
 use crate::cluster_cache::records::{PodRecord, PodState};
 use crate::cluster_cache::snapshot::GroupMembers;
-use crate::scheduler_link::{LinkView, Members, PodWorkers, Sample};
+use crate::scheduler_link::{LinkView, Sample};
 
 /// How long workers have to join a new scheduler.
-const JOINING: Duration = Duration::from_secs(30);
+pub(super) const JOINING: Duration = Duration::from_secs(30);
 /// How old a list of workers may be.
 const FRESH: Duration = Duration::from_secs(15);
 /// How long after the start of a new scheduler anybody can still be found to be stranded by it.
@@ -102,7 +102,7 @@ fn stranded(members: &GroupMembers, cluster: &DaskCluster, link: &LinkView, now:
     let Some(known) = known else { return again };
     let settled = |pod: &&Arc<PodRecord>| is_settled(pod, started, known.taken.unwrap_or(sample.taken));
     let mut lost: Vec<&Arc<PodRecord>> =
-        members.workers.iter().filter(settled).filter(|pod| is_lost(pod, known)).collect();
+        members.workers.iter().filter(settled).filter(|pod| known.knows_nobody_of(&pod.uid)).collect();
     lost.sort_by_key(|pod| pod.ordinal);
     let Some(first) = lost.first() else { return again };
     let words = format!(
@@ -145,13 +145,8 @@ fn is_settled(pod: &PodRecord, started: Timestamp, taken: Timestamp) -> bool {
     pod.state == PodState::Ready && pod.drain.is_none() && pod.created < started && settled
 }
 
-/// Whether the scheduler knows no worker of it. While a worker fits no pod, that may be its own.
-fn is_lost(pod: &PodRecord, known: &Members) -> bool {
-    known.unmatched.count == 0 && known.of_pod(&pod.uid) == PodWorkers::Nobody
-}
-
 /// The time from one moment to a later one; none if it is not later.
-fn since(earlier: Timestamp, later: Timestamp) -> Duration {
+pub(super) fn since(earlier: Timestamp, later: Timestamp) -> Duration {
     Duration::try_from(later - earlier).unwrap_or_default()
 }
 

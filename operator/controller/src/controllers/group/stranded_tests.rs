@@ -10,7 +10,7 @@ use crate::controllers::group::testing::{
 use crate::controllers::group::{Inputs, WorkerAllocation};
 use crate::pods::form::PodForm;
 use crate::scheduler_link::testing::heard;
-use crate::scheduler_link::{Member, testing};
+use crate::scheduler_link::{Member, Members, testing};
 
 /// The scheduler started at 100 s, the question is asked at 140 s: these workers of four have joined.
 fn sample(joined: &[i64]) -> Sample {
